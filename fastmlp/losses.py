@@ -1,0 +1,92 @@
+"""The table of losses: what a row's loss is, and how logits become the network's output.
+
+``code`` is the number by which the engine knows the loss (``enum fm_loss`` in ``src/fastmlp.h``).
+A loss is a number per row, summed over the m outputs; the cost of a batch is the weighted mean over its rows.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastmlp.activations import ACTIVATIONS, Array, float64
+
+__all__ = ["LOSSES", "Loss"]
+
+
+class Loss(NamedTuple):
+    """A loss of logits (n, m) against targets (n, m), computed in float64.
+
+    Attributes
+    ----------
+    code : int
+        The engine's number for it.
+    output : callable
+        logits (n, m) -> what the network predicts, (n, m): probabilities or values.
+    value : callable
+        logits (n, m), targets (n, m) -> loss of each row, (n,). Computed from the logits, never from the
+        logarithm of a probability that may have rounded to 0: finite for any logits up to 1e300.
+
+    Examples
+    --------
+    >>> from fastmlp.losses import LOSSES
+    >>> list(LOSSES)
+    ['cross_entropy', 'binary_cross_entropy', 'squared_error']
+    >>> loss = LOSSES["cross_entropy"]
+    >>> loss.output([[0, 0]]).tolist()
+    [[0.5, 0.5]]
+    >>> loss.value([[0, 100_000]], [[1, 0]]).tolist()
+    [100000.0]
+    >>> loss.gradient([[0, 0]], [[1, 0]]).tolist()
+    [[-0.5, 0.5]]
+    """
+
+    code: int
+    output: Callable[[ArrayLike], Array]
+    value: Callable[[ArrayLike, ArrayLike], Array]
+
+    def gradient(self, logits: ArrayLike, targets: ArrayLike) -> Array:
+        """Return the derivative of each row's loss by its logits, (n, m): output - targets.
+
+        The same for every loss here, because each is paired with its canonical output (Bishop 2006, "Pattern
+        Recognition and Machine Learning", section 4.3.6). For ``cross_entropy`` it needs targets whose rows
+        sum to 1.
+        """
+        return self.output(logits) - float64(targets)
+
+
+LOSSES: dict[str, Loss] = {
+    # -sum_j t_j log softmax(z)_j for rows t of probabilities, one-hot for labels: m classes, one of which is
+    # right. Bishop 2006, equation 4.108.
+    "cross_entropy": Loss(
+        code=0,
+        output=lambda z: np.exp(_log_softmax(z)),
+        value=lambda z, t: -(float64(t) * _log_softmax(z)).sum(axis=1),
+    ),
+    # -sum_j (t_j log s_j + (1 - t_j) log(1 - s_j)), s = logistic(z): m yes-or-no questions. Bishop 2006,
+    # equation 4.90. With log s = -log(1 + exp(-z)) and log(1 - s) = -log(1 + exp(z)).
+    "binary_cross_entropy": Loss(
+        code=1,
+        output=ACTIVATIONS["logistic"].forward,
+        value=lambda z, t: (
+            float64(t) * np.logaddexp(0.0, -float64(z)) + (1.0 - float64(t)) * np.logaddexp(0.0, float64(z))
+        ).sum(axis=1),
+    ),
+    # 1/2 sum_j (z_j - t_j)^2: the half makes the gradient z - t. Rumelhart, Hinton & Williams 1986, eq. 3.
+    # PyTorch's MSELoss, a mean over rows and outputs without the half, is 2/m times the cost. scikit-learn
+    # follows the gradient of this cost, but reports 1/m of its value.
+    "squared_error": Loss(
+        code=2,
+        output=ACTIVATIONS["identity"].forward,
+        value=lambda z, t: 0.5 * ((float64(z) - float64(t)) ** 2).sum(axis=1),
+    ),
+}
+
+
+def _log_softmax(logits: ArrayLike) -> Array:
+    """Logarithm of the softmax of each row; shifted by the row's maximum, so that exp cannot overflow."""
+    z = float64(logits)
+    shifted = z - z.max(axis=1, keepdims=True)
+    log_softmax: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return log_softmax

@@ -1,0 +1,365 @@
+"""What the fast engine computes, in plain float64 NumPy: the specification, and the oracle of the tests.
+
+A network of L layers turns a batch X of n rows into logits::
+
+    h_0 = X
+    z_i = h_(i-1) @ weights_i + bias_i           forward
+    h_i = activation(z_i)                        for i < L; the last layer's z_L are the logits
+
+    cost = sum_r w_r loss(z_L[r], targets[r]) / sum_r w_r          w: sample weights, 1 if not given
+
+    dz_L = w / sum(w) * (output(z_L) - targets)                    backward
+    dweights_i = h_(i-1).T @ dz_i,    dbias_i = sum of dz_i over the rows
+    dz_(i-1) = (dz_i @ weights_i.T) * activation'(h_(i-1))
+
+and an optimizer turns each parameter and its gradient into the parameter's next value. This is Rumelhart,
+Hinton & Williams 1986, "Learning representations by back-propagating errors", in matrix form; Bishop 2006,
+"Pattern Recognition and Machine Learning", equations 5.53 to 5.56.
+
+Any array that NumPy can read comes in, float64 goes out, and no argument is changed. The first functions have
+the names and arguments of `fastmlp.kernels`, the others are the training step. Activations and losses are the
+names of `fastmlp.activations` and `fastmlp.losses`.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastmlp.activations import ACTIVATIONS, Array, float64
+from fastmlp.losses import LOSSES
+
+__all__ = [
+    "adam",
+    "cost",
+    "forward",
+    "gradients",
+    "matmul_bias",
+    "relu",
+    "relu_backward",
+    "sgd",
+    "softmax_cross_entropy",
+    "train_step",
+]
+
+
+def matmul_bias(x: ArrayLike, weights: ArrayLike, bias: ArrayLike) -> Array:
+    """One layer before its activation: x (n, k) @ weights (k, m) + bias (m,) -> (n, m).
+
+    Examples
+    --------
+    >>> from fastmlp.reference import matmul_bias
+    >>> matmul_bias([[1, 2]], [[1, 0], [0, 10]], [0.5, 0.5]).tolist()
+    [[1.5, 20.5]]
+    """
+    return float64(x) @ float64(weights) + float64(bias)
+
+
+def relu(z: ArrayLike) -> Array:
+    """max(z, 0), elementwise (Nair & Hinton 2010).
+
+    Examples
+    --------
+    >>> from fastmlp.reference import relu
+    >>> relu([-1, 0, 2]).tolist()
+    [0.0, 0.0, 2.0]
+    """
+    return ACTIVATIONS["relu"].forward(z)
+
+
+def relu_backward(dh: ArrayLike, h: ArrayLike) -> Array:
+    """Gradient by z of h = relu(z), given the gradient dh by h: dh where h > 0, else 0.
+
+    Examples
+    --------
+    >>> from fastmlp.reference import relu_backward
+    >>> relu_backward([5, 6, 7], [0, 1, 2]).tolist()
+    [0.0, 6.0, 7.0]
+    """
+    return np.where(np.greater(h, 0), float64(dh), 0.0)
+
+
+def softmax_cross_entropy(logits: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
+    """Cross-entropy of softmax(logits) against the targets, and its gradient (Bishop 2006, 4.108 and 4.109).
+
+    Parameters
+    ----------
+    logits : array (n, m)
+    targets : array (n,) of integer labels from 0 to m - 1, or (n, m) of rows of probabilities that sum to 1
+
+    Returns
+    -------
+    loss_rows : array (n,)
+        The loss of each row, in nats.
+    dlogits : array (n, m)
+        softmax(logits) - targets: the gradient of the *sum* of the rows' losses, not divided by n.
+
+    Examples
+    --------
+    >>> from fastmlp.reference import softmax_cross_entropy
+    >>> loss_rows, dlogits = softmax_cross_entropy([[0, 0]], [1])
+    >>> loss_rows.round(4).tolist(), dlogits.tolist()
+    ([0.6931], [[0.5, -0.5]])
+    """
+    rows = _target_rows(targets, np.shape(logits), "cross_entropy")
+    loss = LOSSES["cross_entropy"]
+    return loss.value(logits, rows), loss.gradient(logits, rows)
+
+
+def adam(
+    weights: ArrayLike,
+    m: ArrayLike,
+    v: ArrayLike,
+    gradient: ArrayLike,
+    step: int,
+    *,
+    learning_rate: float = 1e-3,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> tuple[Array, Array, Array]:
+    """One step of Adam, or of AdamW where weight_decay is not 0.
+
+    Kingma & Ba 2015, "Adam: a method for stochastic optimization", algorithm 1: epsilon is added to the root
+    of the bias-corrected v, as in PyTorch. The decay is that of Loshchilov & Hutter 2019, "Decoupled weight
+    decay regularization", in PyTorch's form: first, learning_rate * weight_decay of the weights is taken off.
+
+    Parameters
+    ----------
+    weights, m, v, gradient : arrays of one shape
+        m and v are the running means of the gradient and of its square; zeros before the first step.
+    step : int
+        The number of this step, counted from 1.
+
+    Returns
+    -------
+    weights, m, v : arrays
+
+    Examples
+    --------
+    The first step is learning_rate long, whatever the size of the gradient:
+
+    >>> from fastmlp.reference import adam
+    >>> weights, m, v = adam([1.0, 1.0], [0, 0], [0, 0], gradient=[5, -0.01], step=1, learning_rate=0.1)
+    >>> weights.round(4).tolist()
+    [0.9, 1.1]
+    """
+    weights, m, v, gradient = float64(weights), float64(m), float64(v), float64(gradient)
+    weights = weights * (1.0 - learning_rate * weight_decay)
+    m = beta_1 * m + (1.0 - beta_1) * gradient
+    v = beta_2 * v + (1.0 - beta_2) * gradient**2
+    m_corrected = m / (1.0 - beta_1**step)
+    v_corrected = v / (1.0 - beta_2**step)
+    return weights - learning_rate * m_corrected / (np.sqrt(v_corrected) + epsilon), m, v
+
+
+def sgd(
+    weights: ArrayLike,
+    velocity: ArrayLike,
+    gradient: ArrayLike,
+    *,
+    learning_rate: float = 0.01,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+) -> tuple[Array, Array]:
+    """One step of stochastic gradient descent with momentum, in PyTorch's form.
+
+    Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning", equations 1
+    and 2, or 3 and 4 for Nesterov's variant; but the velocity is a sum of gradients, which meets the learning
+    rate when it is used, where theirs is a sum of steps.
+
+    Parameters
+    ----------
+    weights, velocity, gradient : arrays of one shape
+        velocity is zeros before the first step.
+
+    Returns
+    -------
+    weights, velocity : arrays
+
+    Examples
+    --------
+    >>> from fastmlp.reference import sgd
+    >>> weights, velocity = sgd([1.0], velocity=[2.0], gradient=[1.0], learning_rate=0.1, momentum=0.5)
+    >>> weights.tolist(), velocity.tolist()
+    ([0.8], [2.0])
+    """
+    weights, velocity, gradient = float64(weights), float64(velocity), float64(gradient)
+    velocity = momentum * velocity + gradient
+    direction = gradient + momentum * velocity if nesterov else velocity
+    return weights - learning_rate * direction, velocity
+
+
+def forward(
+    weights: Sequence[ArrayLike], biases: Sequence[ArrayLike], X: ArrayLike, activation: str
+) -> list[Array]:
+    """Output of every layer for a batch X: [h_1, ..., h_(L-1), logits].
+
+    Examples
+    --------
+    >>> from fastmlp.reference import forward
+    >>> h, logits = forward([[[1, -1]], [[2], [3]]], [[0, 0], [10]], X=[[1], [-1]], activation="relu")
+    >>> h.tolist(), logits.tolist()
+    ([[1.0, 0.0], [0.0, 1.0]], [[12.0], [13.0]])
+    """
+    *hidden, last = zip(weights, biases, strict=True)
+    outputs = [float64(X)]
+    for layer in hidden:
+        outputs.append(ACTIVATIONS[activation].forward(matmul_bias(outputs[-1], *layer)))
+    return [*outputs[1:], matmul_bias(outputs[-1], *last)]
+
+
+def cost(
+    weights: Sequence[ArrayLike],
+    biases: Sequence[ArrayLike],
+    X: ArrayLike,
+    targets: ArrayLike,
+    *,
+    activation: str,
+    loss: str,
+    sample_weight: ArrayLike | None = None,
+) -> float:
+    """Cost of a batch: the mean of its rows' losses, weighted by sample_weight (n,) where that is given.
+
+    A batch whose weights sum to 0 costs 0. For ``cross_entropy`` the targets may be labels (n,).
+
+    Examples
+    --------
+    >>> from fastmlp.reference import cost
+    >>> network = [[[1]]], [[0]]
+    >>> cost(*network, X=[[1], [2]], targets=[[0], [0]], activation="relu", loss="squared_error")
+    1.25
+    """
+    logits = forward(weights, biases, X, activation)[-1]
+    row_losses = LOSSES[loss].value(logits, _target_rows(targets, logits.shape, loss))
+    return float(_shares(sample_weight, len(logits)) @ row_losses)
+
+
+def gradients(
+    weights: Sequence[ArrayLike],
+    biases: Sequence[ArrayLike],
+    X: ArrayLike,
+    targets: ArrayLike,
+    *,
+    activation: str,
+    loss: str,
+    sample_weight: ArrayLike | None = None,
+) -> tuple[float, list[Array], list[Array]]:
+    """Cost of a batch and its gradients by every layer's weights and bias: (cost, dweights, dbiases).
+
+    The arguments are those of `cost`.
+
+    Examples
+    --------
+    >>> from fastmlp.reference import gradients
+    >>> network = [[[1]]], [[0]]
+    >>> gradients(*network, X=[[1], [2]], targets=[[0], [0]], activation="relu", loss="squared_error")
+    (1.25, [array([[2.5]])], [array([1.5])])
+    """
+    outputs = forward(weights, biases, X, activation)
+    inputs, logits = [float64(X), *outputs[:-1]], outputs[-1]
+    rows = _target_rows(targets, logits.shape, loss)
+    shares = _shares(sample_weight, len(logits))
+    batch_cost = float(shares @ LOSSES[loss].value(logits, rows))
+
+    dz = shares[:, np.newaxis] * LOSSES[loss].gradient(logits, rows)
+    dweights: list[Array] = []
+    dbiases: list[Array] = []
+    for i in reversed(range(len(weights))):
+        dweights.insert(0, inputs[i].T @ dz)
+        dbiases.insert(0, dz.sum(axis=0))
+        if i > 0:
+            dz = (dz @ float64(weights[i]).T) * ACTIVATIONS[activation].derivative(inputs[i])
+    return batch_cost, dweights, dbiases
+
+
+def train_step(
+    weights: Sequence[ArrayLike],
+    biases: Sequence[ArrayLike],
+    state: Sequence[tuple[ArrayLike, ...]],
+    X: ArrayLike,
+    targets: ArrayLike,
+    *,
+    activation: str,
+    loss: str,
+    update: Callable[..., tuple[Array, ...]],
+    sample_weight: ArrayLike | None = None,
+) -> tuple[float, list[Array], list[Array], list[tuple[Array, ...]]]:
+    """One step of training on a batch; all gradients are those at the old parameters.
+
+    Parameters
+    ----------
+    weights, biases, X, targets, activation, loss, sample_weight
+        As for `cost`.
+    state : sequence of tuples of arrays
+        What the optimizer remembers of each of ``[*weights, *biases]``, in this order: (m, v) for `adam`,
+        (velocity,) for `sgd`; zeros before the first step.
+    update : callable
+        ``update(parameter, *state, gradient) -> (parameter, *state)``: `sgd` or `adam` with their
+        hyper-parameters and step filled in. Biases are treated as weights are, weight decay included.
+
+    Returns
+    -------
+    cost : float
+        Of the batch, before the step.
+    weights, biases, state : lists
+
+    Examples
+    --------
+    A network learns the exclusive or:
+
+    >>> import functools
+    >>> import numpy as np
+    >>> from fastmlp.reference import adam, forward, train_step
+    >>> X, targets = [[0, 0], [0, 1], [1, 0], [1, 1]], [[0], [1], [1], [0]]
+    >>> weights = [np.random.default_rng(0).normal(size=(2, 8)), np.zeros((8, 1))]
+    >>> biases = [np.zeros(8), np.zeros(1)]
+    >>> state = [(np.zeros_like(p), np.zeros_like(p)) for p in weights + biases]
+    >>> names = {"activation": "tanh", "loss": "binary_cross_entropy"}
+    >>> for step in range(1, 101):
+    ...     update = functools.partial(adam, step=step, learning_rate=0.1)
+    ...     cost, weights, biases, state = train_step(
+    ...         weights, biases, state, X, targets, **names, update=update
+    ...     )
+    >>> (forward(weights, biases, X, "tanh")[-1] > 0).astype(int).tolist()
+    [[0], [1], [1], [0]]
+    """
+    batch_cost, dweights, dbiases = gradients(
+        weights, biases, X, targets, activation=activation, loss=loss, sample_weight=sample_weight
+    )
+    updated = [
+        update(parameter, *remembered, gradient)
+        for parameter, remembered, gradient in zip(
+            [*weights, *biases], state, [*dweights, *dbiases], strict=True
+        )
+    ]
+    parameters = [new[0] for new in updated]
+    depth = len(weights)
+    return batch_cost, parameters[:depth], parameters[depth:], [new[1:] for new in updated]
+
+
+def _target_rows(targets: ArrayLike, shape: tuple[int, ...], loss: str) -> Array:
+    """Targets as rows of the logits' shape (n, m); for cross_entropy, labels (n,) become one-hot rows."""
+    targets = np.asarray(targets)
+    n, m = shape
+    if loss == "cross_entropy" and targets.shape == (n,):
+        if not np.issubdtype(targets.dtype, np.integer):
+            raise TypeError(f"targets of one dimension must be integer labels, got dtype {targets.dtype}")
+        if np.any((targets < 0) | (targets >= m)):
+            raise ValueError(
+                f"targets must be labels from 0 to {m - 1}, got {targets.min()} to {targets.max()}"
+            )
+        return float64(targets[:, np.newaxis] == np.arange(m))
+    if targets.shape != shape:
+        raise ValueError(f"targets must have the shape of the logits, {shape}, got {targets.shape}")
+    return float64(targets)
+
+
+def _shares(sample_weight: ArrayLike | None, n: int) -> Array:
+    """Each row's share (n,) in the cost: weights that sum to 1, or all zero where their sum is 0."""
+    weight = np.ones(n) if sample_weight is None else float64(sample_weight)
+    if weight.shape != (n,):
+        raise ValueError(f"sample_weight must have shape {(n,)}, got {weight.shape}")
+    total = weight.sum()
+    return weight / total if total != 0 else np.zeros(n)
