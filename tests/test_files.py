@@ -1,0 +1,320 @@
+"""Saving networks and loading them."""
+
+import json
+import os
+import stat
+import struct
+import tracemalloc
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from fastmlp.errors import FileFormatError
+from fastmlp.files import load, save
+from fastmlp.network import MLP
+
+SIZES = (5, 4, 3)
+
+
+def network_of(layer_sizes=SIZES, **arguments):
+    """Return a network whose biases are not zero, as they are after training."""
+    network = MLP(layer_sizes, **arguments)
+    network.parameters[:] = np.random.default_rng(7).normal(size=network.parameters.shape)
+    return network
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "network.safetensors"
+
+
+@pytest.fixture
+def saved(path):
+    save(network_of(), path)
+    return path
+
+
+def resaved(path, *, tensors=(), metadata=(), **fields):
+    """Write the network's file again with some of it changed; None takes a thing away."""
+    with safe_open(path, framework="numpy") as file:
+        old = json.loads(file.metadata()["fastmlp"])
+    contents = {**load_file(path), **dict(tensors)}
+    described = {"fastmlp": json.dumps(without_none({**old, **fields})), **dict(metadata)}
+    save_file(without_none(contents), path, metadata=without_none(described))
+    return path
+
+
+def without_none(entries):
+    return {name: value for name, value in entries.items() if value is not None}
+
+
+# ---- what is right
+
+
+@pytest.mark.parametrize(
+    ("layer_sizes", "arguments"),
+    [
+        ((5, 4, 3), {}),
+        ((1, 1), {"loss": "squared_error", "seed": 2**40}),
+        ((70, 130, 65, 10), {"activation": "tanh", "init": "normal", "seed": 3}),
+    ],
+)
+def test_round_trip(path, layer_sizes, arguments):
+    network = network_of(layer_sizes, **arguments)
+    save(network, path)
+    loaded = load(str(path))
+    assert isinstance(loaded, MLP)
+    for name in "layer_sizes", "activation", "loss", "init", "seed":
+        assert getattr(loaded, name) == getattr(network, name)
+    assert loaded.parameters.tobytes() == network.parameters.tobytes()
+    X = np.random.default_rng(0).normal(size=(17, layer_sizes[0])).astype(np.float32)
+    assert loaded.logits(X).tobytes() == network.logits(X).tobytes()
+
+
+def test_names_and_layout_are_those_of_a_torch_sequential(saved):
+    network = network_of()
+    tensors = load_file(saved)
+    assert {name: tensor.shape for name, tensor in tensors.items()} == {
+        "0.weight": (4, 5),
+        "0.bias": (4,),
+        "2.weight": (3, 4),
+        "2.bias": (3,),
+    }
+    for layer, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
+        np.testing.assert_array_equal(tensors[f"{2 * layer}.weight"], weight.T)
+        np.testing.assert_array_equal(tensors[f"{2 * layer}.bias"], bias)
+    with safe_open(saved, framework="numpy") as file:
+        assert json.loads(file.metadata()["fastmlp"]) == {
+            "format": 1,
+            "layer_sizes": [5, 4, 3],
+            "activation": "relu",
+            "loss": "cross_entropy",
+            "init": "he",
+            "seed": 0,
+        }
+
+
+def test_torch_computes_the_same_logits(path):
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
+    load_torch = pytest.importorskip("safetensors.torch", reason="compares with PyTorch").load_file
+    network = network_of((20, 30, 25, 4))
+    save(network, path)
+    layers = [torch.nn.Linear(k, m) for k, m in pairwise(network.layer_sizes)]
+    model = torch.nn.Sequential(layers[0], torch.nn.ReLU(), layers[1], torch.nn.ReLU(), layers[2])
+    model.load_state_dict(load_torch(path))
+    X = np.random.default_rng(0).uniform(size=(50, 20)).astype(np.float32)
+    with torch.no_grad():
+        logits = model(torch.from_numpy(X)).numpy()
+    scale = np.abs(logits).max()
+    np.testing.assert_allclose(network.logits(X) / scale, logits / scale, rtol=0, atol=1e-5)
+
+
+# ---- saving whole or not at all
+
+
+def test_the_bytes_depend_on_the_network_only(saved, tmp_path):
+    save(network_of(), tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == saved.read_bytes()
+
+
+@pytest.mark.parametrize("stage", ["fsync", "replace"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_an_interrupted_save_leaves_the_old_file(saved, monkeypatch, stage, error):
+    def fail(*_):
+        raise error
+
+    before = saved.read_bytes()
+    monkeypatch.setattr(os, stage, fail)
+    with pytest.raises(type(error)):
+        save(network_of(activation="tanh"), saved)
+    assert saved.read_bytes() == before
+    assert os.listdir(saved.parent) == [saved.name]
+
+
+def test_a_save_replaces_the_file_alone(saved):
+    save(network_of(activation="tanh"), saved)
+    assert load(saved).activation == "tanh"
+    assert os.listdir(saved.parent) == [saved.name]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+def test_permissions_and_symbolic_links_stay(saved):
+    saved.chmod(0o640)
+    link = saved.with_name("link")
+    link.symlink_to(saved)
+    save(network_of(activation="tanh"), link)
+    assert link.is_symlink()
+    assert load(saved).activation == "tanh"
+    assert stat.S_IMODE(saved.stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_load_would_refuse_is_not_written(saved, value):
+    before = saved.read_bytes()
+    network = network_of()
+    network.weights[1][0, 2] = value
+    with pytest.raises(ValueError, match=r"tensor '2\.weight' has NaN or infinity"):
+        save(network, saved)
+    assert saved.read_bytes() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a file that is not a regular one")
+def test_what_is_not_a_file_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for place in tmp_path, tmp_path / "pipe":
+        with pytest.raises(OSError, match="is a directory or a device"):
+            save(network_of(), place)
+    with pytest.raises(FileNotFoundError):
+        save(network_of(), tmp_path / "absent" / "network.safetensors")
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+# ---- loading what is wrong
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"format": 2}, "metadata key 'format' must be 1, the one that is known, got 2"),
+        ({"format": True}, "metadata key 'format' must be 1"),
+        ({"format": None}, "metadata key 'format' must be 1, .* got None"),
+        ({"seed": None}, r"metadata keys must be layer_sizes, .*; missing or unknown: \['seed'\]"),
+        ({"dropout": 0.5}, r"missing or unknown: \['dropout'\]"),
+        ({"layer_sizes": "5-4-3"}, "metadata key 'layer_sizes' must be list, got '5-4-3'"),
+        ({"layer_sizes": [5]}, r"metadata key 'layer_sizes' must be two sizes or more, got \[5\]"),
+        ({"layer_sizes": [5, 4.0, 3]}, r"metadata key 'layer_sizes' must be .*, got \[5, 4.0, 3\]"),
+        ({"layer_sizes": [5, True, 3]}, "metadata key 'layer_sizes' must be"),
+        ({"layer_sizes": [5, -4, 3]}, "metadata key 'layer_sizes' must be"),
+        ({"layer_sizes": [5, 0, 3]}, "metadata key 'layer_sizes' must be"),
+        ({"activation": 3}, "metadata key 'activation' must be str, got 3"),
+        ({"activation": "swoosh"}, "activation"),
+        ({"loss": ["cross_entropy"]}, "metadata key 'loss' must be str"),
+        ({"loss": "swoosh"}, "loss"),
+        ({"init": 1.5}, "metadata key 'init' must be str"),
+        ({"init": "swoosh"}, "init"),
+        ({"seed": 1.5}, "metadata key 'seed' must be int, got 1.5"),
+        ({"seed": False}, "metadata key 'seed' must be int"),
+        ({"seed": -1}, "seed"),
+        ({"layer_sizes": [4, 5, 3]}, r"tensor '0.weight' must have shape \[5, 4\] by .*, got \[4, 5\]"),
+        ({"layer_sizes": [5, 4, 2]}, r"tensor '2.weight' must have shape \[2, 4\] by .*, got \[3, 4\]"),
+        ({"layer_sizes": [5, 4, 3, 2]}, r"tensor '4\.weight' is missing"),
+        ({"layer_sizes": [5, 4]}, r"tensor '2\.bias' does not belong to a network of 2 layer sizes"),
+    ],
+)
+def test_wrong_fields(saved, fields, message):
+    with pytest.raises(FileFormatError, match=message) as caught:
+        load(resaved(saved, **fields))
+    assert str(saved) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("2.bias", None, "tensor '2.bias' is missing"),
+        ("1.weight", np.zeros(3, np.float32), "tensor '1.weight' does not belong"),
+        ("0.bias", np.zeros(4, np.float64), "tensor '0.bias' must be F32, got F64"),
+        ("0.bias", np.zeros(4, np.int32), "tensor '0.bias' must be F32, got I32"),
+        ("0.bias", np.zeros(5, np.float32), r"tensor '0.bias' must have shape \[4\] by .*, got \[5\]"),
+        (
+            "0.bias",
+            np.zeros((4, 1), np.float32),
+            r"tensor '0.bias' must have shape \[4\] by .*, got \[4, 1\]",
+        ),
+        ("0.bias", np.float32([0, np.nan, 0, 0]), "tensor '0.bias' has NaN or infinity"),
+        ("2.weight", np.full((3, 4), np.inf, np.float32), "tensor '2.weight' has NaN or infinity"),
+    ],
+)
+def test_wrong_tensors(saved, name, tensor, message):
+    with pytest.raises(FileFormatError, match=message):
+        load(resaved(saved, tensors={name: tensor}))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "metadata key 'fastmlp' is missing"),
+        ("{", "metadata key 'fastmlp' is not JSON: "),
+        ("[" * 100_000, "metadata key 'fastmlp' is not JSON: "),
+        ("[1]", r"metadata key 'fastmlp' must hold a JSON object, got \[1\]"),
+        ("null", "metadata key 'fastmlp' must hold a JSON object, got None"),
+        ("{}", "metadata key 'format' must be 1"),
+        (f'{{"format": 1, "seed": {"9" * 5000}}}', "metadata key"),
+    ],
+)
+def test_wrong_metadata(saved, text, message):
+    with pytest.raises(FileFormatError, match=message):
+        load(resaved(saved, metadata={"fastmlp": text, "other": "kept"}))
+
+
+def test_no_metadata(path):
+    save_file({"0.weight": np.zeros((3, 4), np.float32)}, path)
+    with pytest.raises(FileFormatError, match="metadata key 'fastmlp' is missing"):
+        load(path)
+
+
+def test_every_truncation_and_extension_is_refused(saved):
+    whole = saved.read_bytes()
+    for content in [*(whole[:length] for length in range(len(whole))), whole + b"\0"]:
+        saved.write_bytes(content)
+        with pytest.raises(FileFormatError, match=rf"\({len(content)} bytes\): "):
+            load(saved)
+
+
+def test_a_damaged_file_gives_its_error_or_a_network(tmp_path_factory):
+    path = tmp_path_factory.mktemp("fuzz") / "network.safetensors"
+    save(network_of(), path)
+    whole = path.read_bytes()
+    header_end = 8 + struct.unpack("<Q", whole[:8])[0]
+
+    position = st.one_of(st.integers(0, header_end - 1), st.integers(0, len(whole) - 1))
+    changes = st.lists(st.tuples(position, st.integers(0, 255)), min_size=1, max_size=3)
+
+    @given(changes=changes, length=st.one_of(st.just(len(whole)), st.integers(0, len(whole))))
+    @settings(deadline=None, max_examples=400)
+    def check(changes, length):
+        content = bytearray(whole)
+        for place, value in changes:
+            content[place] = value
+        path.write_bytes(content[:length])
+        try:
+            network = load(path)
+        except FileFormatError:
+            return
+        assert network.layer_sizes == SIZES
+        assert np.isfinite(network.parameters).all()
+
+    check()
+
+
+@pytest.mark.parametrize("layer_sizes", [[2**20, 2**20], [5, 2**40, 3], [1] * 100_000])
+def test_sizes_that_are_not_in_the_file_cost_no_memory(saved, layer_sizes):
+    resaved(saved, layer_sizes=layer_sizes)
+    tracemalloc.start()
+    try:
+        with pytest.raises(FileFormatError, match=r"tensor '0\.weight' must have shape"):
+            load(saved)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_tensor_that_declares_more_than_the_file_holds(path):
+    entry = {"dtype": "F32", "shape": [2**20, 2**20], "data_offsets": [0, 2**42]}
+    text = json.dumps({"0.weight": entry}).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
+    with pytest.raises(FileFormatError, match=r"network\.safetensors \(\d+ bytes\): "):
+        load(path)
+
+
+def test_errors_of_the_operating_system(tmp_path):
+    with pytest.raises(FileNotFoundError, match="absent"):
+        load(tmp_path / "absent.safetensors")
+    with pytest.raises(OSError, match=tmp_path.name):
+        load(tmp_path)
+    with pytest.raises(TypeError, match="not int"):
+        load(3)
