@@ -1,0 +1,42 @@
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+class Inputs:
+    listed: bool
+    def __init__(self, X: NDArray[np.float32], m: int, n_threads: int) -> None: ...
+
+class Trainer:
+    step: int
+    batch: int
+    n_batches: int
+    cost: float
+    def __init__(
+        self,
+        layer_sizes: Sequence[int],
+        parameters: NDArray[np.float32],
+        moments: Sequence[NDArray[np.float32]],
+        activation: int,
+        loss: int,
+        inputs: Inputs,
+        labels: NDArray[np.int64] | None,
+        targets: NDArray[np.float32] | None,
+        sample_weight: NDArray[np.float32] | None,
+        batch_size: int,
+        optimizer: object,
+        step: int,
+        n_threads: int,
+    ) -> None: ...
+    def store(self, parameters: NDArray[np.float32], moments: Sequence[NDArray[np.float32]]) -> None: ...
+    def start_epoch(self, order: NDArray[np.int64]) -> None: ...
+    def run(self) -> None: ...
+
+def logits(
+    out: NDArray[np.float32],
+    layer_sizes: Sequence[int],
+    parameters: NDArray[np.float32],
+    activation: int,
+    X: NDArray[np.float32],
+    n_threads: int,
+) -> None: ...

@@ -1,0 +1,755 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: freethreading_compatible=True
+"""The fused training step and the prediction path.
+
+Weights and activations are kept in panels of 64 columns. A step is a program: a list of phases, each a list of
+independent tasks, which the threads share out; no sum is ever split, so that any number of threads gives the same bits.
+"""
+
+from cython.parallel cimport parallel, prange, threadid
+from libc.math cimport pow, sqrt
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memcpy, memset
+
+import time
+
+import numpy as np
+
+from fastmlp._kernels cimport (
+    FM_IDENTITY, FM_PAD, FM_PANEL, FM_RELU, fm_dense, fm_entry, fm_flush_denormals, fm_loss_gradient,
+    fm_restore_denormals, fm_sparse, fm_step, fm_update, kernels, loss_kernel,
+)
+
+# Rows of weights that the sparse product reads at a time: 112 rows of 256 bytes stay in a 32 KB L1 cache. For the
+# weight gradient the same number of rows of dz.
+cdef Py_ssize_t BLOCK = 112
+# Rows of a weight gradient made before the optimizer takes them, while they are in L1: four register tiles.
+cdef Py_ssize_t UPDATE_ROWS = 24
+# Above this share of non-zero values the dense product is faster: it runs at the chip's peak, the sparse one at 70 %.
+cdef double SPARSE_DENSITY = 0.65
+# Rows that one thread takes through the whole network when it predicts.
+cdef Py_ssize_t PREDICT_ROWS = 96
+# Seconds of steps between two looks at signals and the clock.
+cdef double SLICE = 0.01
+
+cdef enum Kind:
+    BEGIN
+    GATHER
+    FORWARD
+    LOSS
+    COST
+    TRANSPOSE
+    COLUMNS
+    BACKWARD
+    UPDATE
+
+cdef enum Rule:
+    STORE
+    SGD
+    NESTEROV
+    ADAM
+
+RULES = {"store": STORE, "sgd": SGD, "nesterov": NESTEROV, "adam": ADAM}
+
+cdef struct Layer:
+    Py_ssize_t k, m, panels
+    Py_ssize_t ld               # between rows of a panel, and the panel's width but for the last one
+    int activation
+    # [panel][k + 1][ld]: the bias is the row after the weights, since its input is always 1
+    float *weights
+    float *first
+    float *second
+    float *transposed           # [panel of inputs][m][ld of the layer below], without the bias
+
+cdef struct Matrix:
+    # n rows of activations or of their gradients; element (i, j) is data[(j / 64) * panel + i * row + j % 64]
+    float *data
+    Py_ssize_t row, panel
+    # Non-zero values of row i, columns [b * block, (b + 1) * block): begin and end [i * blocks + b], where listed
+    bint listed
+    Py_ssize_t block, blocks
+    fm_entry *entries
+    ptrdiff_t *begin
+    ptrdiff_t *end
+    # The same by column, for `chunk` rows at a time: column b * block + j of chunk c is
+    # column_begin[(b * chunks + c) * (block + 1) + j] up to the next one, from column_entries + (b * chunks + c) * chunk * block
+    Py_ssize_t chunk, chunks
+    fm_entry *column_entries
+    ptrdiff_t *column_begin
+
+cdef struct Task:
+    Kind kind
+    Py_ssize_t layer, index     # index: of a panel or a block
+    Py_ssize_t first, n         # rows
+
+cdef struct Phase:
+    Py_ssize_t first, end       # tasks
+    bint dynamic                # tasks of unequal cost go to whichever thread is free
+
+
+# ---- Sizes -----------------------------------------------------------------------------------------------------------
+
+cdef inline Py_ssize_t padded(Py_ssize_t m) noexcept nogil:
+    return (m + FM_PAD - 1) // FM_PAD * FM_PAD
+
+
+cdef inline Py_ssize_t panels_of(Py_ssize_t m) noexcept nogil:
+    return (m + FM_PANEL - 1) // FM_PANEL
+
+
+cdef inline Py_ssize_t width_of(Py_ssize_t m, Py_ssize_t panel) noexcept nogil:
+    return min(<Py_ssize_t>FM_PANEL, padded(m) - panel * FM_PANEL)
+
+
+cdef class Buffers:
+    """Memory that lives as long as this object, zeroed, each piece at the start of a cache line."""
+
+    cdef list held
+
+    def __init__(self):
+        self.held = []
+
+    cdef void *get(self, Py_ssize_t n_bytes) except NULL:
+        array = np.zeros(n_bytes + 64, np.uint8)
+        self.held.append(array)
+        cdef unsigned char[::1] view = array
+        cdef size_t address = <size_t>&view[0]
+        return <void *>((address + 63) // 64 * 64)
+
+    cdef float *floats(self, Py_ssize_t count) except NULL:
+        return <float *>self.get(4 * count)
+
+
+# ---- Layers: between the user's flat row-major buffer and panels ------------------------------------------------------
+
+cdef Py_ssize_t panel_floats(const Layer *layer) noexcept nogil:
+    return layer.panels * (layer.k + 1) * layer.ld
+
+
+cdef Layer make_layer(Py_ssize_t k, Py_ssize_t m, int activation) noexcept nogil:
+    cdef Layer layer
+    memset(&layer, 0, sizeof(Layer))
+    layer.k, layer.m, layer.panels, layer.activation = k, m, panels_of(m), activation
+    layer.ld = width_of(m, 0)
+    return layer
+
+
+cdef void pack(float *panels, const Layer *layer, const float *flat) noexcept nogil:
+    """(k + 1, m) row-major to panels; the bias follows the weights in both."""
+    cdef Py_ssize_t p, i, columns
+    for p in range(layer.panels):
+        columns = min(<Py_ssize_t>FM_PANEL, layer.m - p * FM_PANEL)
+        for i in range(layer.k + 1):
+            memcpy(panels + (p * (layer.k + 1) + i) * layer.ld, flat + i * layer.m + p * FM_PANEL, 4 * columns)
+
+
+cdef void unpack(float *flat, const Layer *layer, const float *panels) noexcept nogil:
+    cdef Py_ssize_t p, i, columns
+    for p in range(layer.panels):
+        columns = min(<Py_ssize_t>FM_PANEL, layer.m - p * FM_PANEL)
+        for i in range(layer.k + 1):
+            memcpy(flat + i * layer.m + p * FM_PANEL, panels + (p * (layer.k + 1) + i) * layer.ld, 4 * columns)
+
+
+# ---- The product, with its start and its epilogue ----------------------------------------------------------------------
+
+cdef fm_sparse rows_of(const Matrix *x, Py_ssize_t first, Py_ssize_t block) noexcept nogil:
+    cdef fm_sparse lists
+    lists.entries = x.entries
+    lists.begin = x.begin + first * x.blocks + block
+    lists.end = x.end + first * x.blocks + block
+    lists.stride = x.blocks
+    return lists
+
+
+cdef void product(float *c, Py_ssize_t ldc, const float *start, const Matrix *x, Py_ssize_t first, Py_ssize_t n,
+                  const float *b, Py_ssize_t ldb, Py_ssize_t k, Py_ssize_t width) noexcept nogil:
+    """Rows [first, first + n) of x times a panel b (k, width), each from the row `start`."""
+    cdef fm_dense dense
+    cdef Py_ssize_t block
+    if x.listed:
+        for block in range(x.blocks):
+            kernels.sparse(c, ldc, <const float *>c if block else start, ldc if block else 0, rows_of(x, first, block), b, ldb, n,
+                           width)
+    else:
+        dense.data = x.data + first * x.row
+        dense.row, dense.column, dense.panel = x.row, 1, x.panel
+        kernels.dense(c, ldc, start, 0, dense, b, ldb, n, k, width)
+
+
+cdef void list_panel(const Matrix *x, Py_ssize_t panel, Py_ssize_t first, Py_ssize_t n,
+                     Py_ssize_t width) noexcept nogil:
+    kernels.list(x.entries, x.end + first * x.blocks + panel, x.begin + first * x.blocks + panel, x.blocks,
+                 x.data + panel * x.panel + first * x.row, x.row, n, width, <int>(panel * FM_PANEL))
+
+
+cdef void forward(const Layer *layer, const Matrix *x, const Matrix *h, Py_ssize_t panel, Py_ssize_t first,
+                  Py_ssize_t n) noexcept nogil:
+    """A panel of h = activation(x weights + bias)."""
+    cdef const float *w = layer.weights + panel * (layer.k + 1) * layer.ld
+    cdef float *c = h.data + panel * h.panel + first * h.row
+    cdef Py_ssize_t width = width_of(layer.m, panel)
+    product(c, h.row, w + layer.k * layer.ld, x, first, n, w, layer.ld, layer.k, width)
+    if layer.activation != FM_IDENTITY:
+        kernels.activate(c, n * h.row, layer.activation)
+    if h.listed:
+        list_panel(h, panel, first, n, width)
+
+
+cdef void backward(const Layer *layer, const Layer *below, const Matrix *dz, const Matrix *h, const Matrix *dz_below,
+                   const float *zeros, Py_ssize_t panel, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+    """A panel of dz_below = (dz weights^T) * activation'(h)."""
+    cdef float *c = dz_below.data + panel * dz_below.panel + first * dz_below.row
+    cdef Py_ssize_t width = width_of(layer.k, panel)
+    product(c, dz_below.row, zeros, dz, first, n, layer.transposed + panel * layer.m * below.ld, below.ld, layer.m,
+            width)
+    kernels.activate_backward(c, h.data + panel * h.panel + first * h.row, n * h.row, below.activation)
+    if dz_below.listed:
+        list_panel(dz_below, panel, first, n, width)
+
+
+cdef void transpose(const Layer *layer, const Layer *below, Py_ssize_t panel) noexcept nogil:
+    """The rows of layer.transposed that one panel of weights gives."""
+    cdef const float *w = layer.weights + panel * (layer.k + 1) * layer.ld
+    cdef Py_ssize_t p, columns = min(<Py_ssize_t>FM_PANEL, layer.m - panel * FM_PANEL)
+    for p in range(below.panels):
+        kernels.transpose(layer.transposed + (p * layer.m + panel * FM_PANEL) * below.ld, below.ld,
+                          w + p * FM_PANEL * layer.ld, layer.ld, min(<Py_ssize_t>FM_PANEL, layer.k - p * FM_PANEL),
+                          columns)
+
+
+cdef void update(const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros, fm_update *rule,
+                 const fm_step *step, Py_ssize_t panel, Py_ssize_t block, Py_ssize_t n) noexcept nogil:
+    """Gradient of a block of rows of one panel of weights, x^T dz, and the optimizer's step on them.
+
+    The last block also has the bias.
+    """
+    cdef float tile[24 * 64]
+    cdef const float *dz_panel = dz.data + panel * dz.panel
+    cdef Py_ssize_t width = width_of(layer.m, panel)
+    cdef Py_ssize_t end = min(layer.k, (block + 1) * x.block), row = block * x.block
+    cdef Py_ssize_t offset, rows, chunk, place
+    cdef fm_dense dense
+    cdef fm_sparse columns
+    memset(tile, 0, sizeof(tile))
+    columns.stride = 1
+    while row < end:
+        rows = min(UPDATE_ROWS, end - row)
+        if x.listed:
+            for chunk in range(x.chunks):
+                place = block * x.chunks + chunk
+                columns.entries = x.column_entries + place * x.chunk * x.block
+                columns.begin = x.column_begin + place * (x.block + 1) + row - block * x.block
+                columns.end = columns.begin + 1
+                kernels.sparse(tile, layer.ld, <const float *>&tile[0] if chunk else zeros, layer.ld if chunk else 0, columns,
+                               dz_panel + chunk * x.chunk * dz.row, dz.row, rows, width)
+        else:
+            dense.data = x.data + row // FM_PANEL * x.panel + row % FM_PANEL
+            dense.row, dense.column, dense.panel = 1, x.row, FM_PANEL * x.row
+            kernels.dense(tile, layer.ld, zeros, 0, dense, dz_panel, dz.row, rows, n, width)
+        offset = (panel * (layer.k + 1) + row) * layer.ld
+        rule(layer.weights + offset, layer.first + offset, layer.second + offset, tile, rows * layer.ld, step)
+        row = row + rows
+    if end == layer.k:
+        kernels.column_sums(tile, dz_panel, dz.row, n, width)
+        offset = (panel * (layer.k + 1) + layer.k) * layer.ld
+        rule(layer.weights + offset, layer.first + offset, layer.second + offset, tile, layer.ld, step)
+
+
+# ---- The rows that training and prediction read -------------------------------------------------------------------------
+
+cdef class Inputs:
+    """The rows of X: dense as they are or, where most values are zero, as lists of the others, made once.
+
+    Parameters
+    ----------
+    X : float32 array (n, k)
+    m : int
+        Outputs of the layer that reads them.
+    n_threads : int
+    """
+
+    cdef const float[:, ::1] X
+    cdef Py_ssize_t n, k, block, blocks
+    cdef readonly bint listed
+    cdef Buffers buffers
+    cdef fm_entry *entries
+    cdef ptrdiff_t *begin       # [row][blocks + 1]
+
+    def __init__(self, const float[:, ::1] X, Py_ssize_t m, int n_threads):
+        self.X, self.n, self.k = X, X.shape[0], X.shape[1]
+        self.block, self.blocks = FM_PANEL, panels_of(self.k)
+        self.buffers = Buffers()
+        if worth_listing(self.k, m):
+            self.list_rows(n_threads)
+
+    cdef list_rows(self, int n_threads):
+        cdef Py_ssize_t rows = 512, chunks = (self.n + 511) // 512, c, total = 0, count
+        cdef Buffers scratch = Buffers()
+        cdef ptrdiff_t *place = <ptrdiff_t *>scratch.get(8 * (chunks + 1))
+        for c in prange(chunks, nogil=True, num_threads=n_threads, schedule="static"):
+            kernels.count_nonzero(&place[c], &self.X[c * rows, 0], min(rows, self.n - c * rows) * self.k)
+        for c in range(chunks):
+            count = place[c]
+            # A vector writes all of its entries and keeps some: one vector's room between two threads' entries.
+            place[c], total = total, total + count + FM_PAD
+        if total - chunks * FM_PAD > SPARSE_DENSITY * self.n * self.k:
+            return
+        self.listed = True
+        self.blocks = (self.k + BLOCK - 1) // BLOCK
+        self.block = padded((self.k + self.blocks - 1) // self.blocks)
+        self.entries = <fm_entry *>self.buffers.get(sizeof(fm_entry) * total)
+        self.begin = <ptrdiff_t *>self.buffers.get(sizeof(ptrdiff_t) * self.n * (self.blocks + 1))
+        for c in prange(chunks, nogil=True, num_threads=n_threads, schedule="static"):
+            self.list_chunk(c * rows, min(rows, self.n - c * rows), place[c])
+
+    cdef void list_chunk(self, Py_ssize_t first, Py_ssize_t n, ptrdiff_t place) noexcept nogil:
+        cdef Py_ssize_t i, b, column, whole, rest
+        cdef ptrdiff_t *begin
+        cdef float tail[16]
+        for i in range(first, first + n):
+            begin = self.begin + i * (self.blocks + 1)
+            begin[0] = place
+            for b in range(self.blocks):
+                column = b * self.block
+                whole = max(<Py_ssize_t>0, min(self.block, self.k - column)) // FM_PAD * FM_PAD
+                kernels.list(self.entries, begin + b + 1, begin + b, 1, &self.X[i, 0] + column, self.k, 1, whole,
+                             <int>column)
+                rest = min(self.block, self.k - column) - whole
+                if rest > 0:
+                    memset(tail, 0, sizeof(tail))
+                    memcpy(tail, &self.X[i, 0] + column + whole, 4 * rest)
+                    place = begin[b + 1]
+                    kernels.list(self.entries, begin + b + 1, &place, 1, tail, FM_PAD, 1, FM_PAD, <int>(column + whole))
+            place = begin[self.blocks]
+
+    cdef Matrix matrix(self, Py_ssize_t capacity, Buffers buffers):
+        """Room for a batch of up to `capacity` rows."""
+        cdef Matrix x = make_matrix(capacity, self.k, self.block, self.blocks)
+        x.listed = self.listed
+        if self.listed:
+            x.entries = self.entries
+            add_lists(&x, capacity, buffers)
+        else:
+            x.row, x.panel = self.k, FM_PANEL
+            x.data = buffers.floats(capacity * self.k)
+        return x
+
+    cdef void gather(self, Matrix *x, const int64_t *order, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+        """Row order[i] of X becomes row i of the batch, for i in [first, first + n)."""
+        cdef Py_ssize_t i
+        cdef const ptrdiff_t *begin
+        for i in range(first, first + n):
+            if self.listed:
+                begin = self.begin + order[i] * (self.blocks + 1)
+                memcpy(x.begin + i * self.blocks, begin, self.blocks * sizeof(ptrdiff_t))
+                memcpy(x.end + i * self.blocks, begin + 1, self.blocks * sizeof(ptrdiff_t))
+            else:
+                memcpy(x.data + i * self.k, &self.X[order[i], 0], 4 * self.k)
+
+
+cdef bint worth_listing(Py_ssize_t k, Py_ssize_t m) noexcept:
+    """Lists cost a pass over n * k values, and pay by the n * k * m multiplications they leave out."""
+    return k >= FM_PANEL and m >= FM_PANEL
+
+
+cdef Matrix make_matrix(Py_ssize_t capacity, Py_ssize_t columns, Py_ssize_t block, Py_ssize_t blocks) noexcept:
+    cdef Matrix x
+    memset(&x, 0, sizeof(Matrix))
+    x.row = width_of(columns, 0)
+    x.panel = capacity * x.row
+    x.block, x.blocks = block, blocks
+    x.chunks = (capacity + BLOCK - 1) // BLOCK
+    x.chunk = (capacity + x.chunks - 1) // x.chunks
+    return x
+
+
+cdef add_lists(Matrix *x, Py_ssize_t capacity, Buffers buffers):
+    """Where rows begin and end, and room for the lists by column."""
+    x.begin = <ptrdiff_t *>buffers.get(sizeof(ptrdiff_t) * capacity * x.blocks)
+    x.end = <ptrdiff_t *>buffers.get(sizeof(ptrdiff_t) * capacity * x.blocks)
+    x.column_entries = <fm_entry *>buffers.get(sizeof(fm_entry) * x.blocks * x.chunks * x.chunk * x.block)
+    x.column_begin = <ptrdiff_t *>buffers.get(sizeof(ptrdiff_t) * x.blocks * x.chunks * (x.block + 1))
+
+
+cdef Matrix make_panels(Py_ssize_t capacity, Py_ssize_t m, bint lists, Buffers buffers):
+    """A batch of up to `capacity` rows of m activations, or of their gradients."""
+    cdef Matrix x = make_matrix(capacity, m, FM_PANEL, panels_of(m))
+    cdef Py_ssize_t i
+    x.data = buffers.floats(x.blocks * x.panel)
+    if lists:
+        x.listed = True
+        add_lists(&x, capacity, buffers)
+        x.entries = <fm_entry *>buffers.get(sizeof(fm_entry) * capacity * x.blocks * FM_PANEL)
+        for i in range(capacity * x.blocks):
+            x.begin[i] = i * FM_PANEL
+    return x
+
+
+cdef Matrix make_rows(Py_ssize_t capacity, Py_ssize_t m, Buffers buffers):
+    """The output layer: whole rows, for the loss to read."""
+    cdef Matrix x = make_matrix(capacity, m, FM_PANEL, panels_of(m))
+    x.row, x.panel = padded(m), FM_PANEL
+    x.data = buffers.floats(capacity * x.row)
+    return x
+
+
+cdef void list_columns(const Matrix *x, Py_ssize_t block, Py_ssize_t chunk, Py_ssize_t n) noexcept nogil:
+    """The lists by column of a block of columns, for rows [chunk * x.chunk, ...) of n."""
+    cdef Py_ssize_t first = chunk * x.chunk, place = block * x.chunks + chunk
+    kernels.list_columns(x.column_entries + place * x.chunk * x.block, x.column_begin + place * (x.block + 1),
+                         rows_of(x, first, block), max(<Py_ssize_t>0, min(x.chunk, n - first)), x.block,
+                         <int>(block * x.block))
+
+
+# ---- Training ---------------------------------------------------------------------------------------------------------
+
+cdef class Trainer:
+    """One run of training: the network in panels, the buffers of a batch, and the program of a step.
+
+    Parameters
+    ----------
+    layer_sizes : sequence of int
+    parameters : float32 array
+        Flat, each layer's weights (k, m) and then its bias; read now, written by `store`.
+    moments : list of two float32 arrays like `parameters`
+        The optimizer's state; read now, written by `store`.
+    activation, loss : int
+        Their codes.
+    inputs : Inputs
+    labels : int64 array (n,) or None
+    targets : float32 array (n, m) or None
+        Given where labels is None.
+    sample_weight : float32 array (n,) or None
+    batch_size : int
+    optimizer : object
+        With `rule` ("sgd", "nesterov", "adam") and its hyper-parameters.
+    step : int
+        Steps that the optimizer has taken before.
+    n_threads : int
+    """
+
+    cdef readonly Py_ssize_t step           # of the optimizer, over its whole life
+    cdef readonly Py_ssize_t batch          # of the epoch: how many are done
+    cdef readonly Py_ssize_t n_batches
+    cdef Py_ssize_t n, m, n_layers, batch_size, slice
+    cdef int n_threads
+    cdef bint listing
+    cdef Buffers buffers
+    cdef Inputs inputs
+    cdef Layer *layers
+    cdef Matrix *h                          # h[l]: inputs of layer l; h[n_layers]: the logits, then their gradient
+    cdef Matrix *dz                         # dz[l]: gradient of h[l] before its activation; dz[n_layers] is h[n_layers]
+    cdef float *zeros
+    cdef fm_loss_gradient *loss
+    cdef fm_update *rule
+    cdef fm_step constants
+    cdef double learning_rate, weight_decay, beta_1, beta_2, epsilon
+    cdef bint bias_corrected
+    # The batch
+    cdef Py_ssize_t rows
+    cdef const int64_t[::1] order, label_of
+    cdef const float[:, ::1] target_of
+    cdef const float[::1] weight_of
+    cdef int64_t *labels
+    cdef float *targets
+    cdef float *scale
+    cdef float *losses
+    cdef double total_cost
+    # The program for a whole batch and, where the last one is smaller, for that one
+    cdef Task *tasks[2]
+    cdef Phase *phases[2]
+    cdef Py_ssize_t n_phases
+    cdef uint64_t *denormals                # each thread's own setting
+
+    def __init__(self, layer_sizes, const float[::1] parameters, moments, int activation, int loss, Inputs inputs,
+                 labels, targets, sample_weight, Py_ssize_t batch_size, optimizer, Py_ssize_t step, int n_threads):
+        cdef Py_ssize_t l, k, m
+        cdef Buffers buffers = Buffers()
+        self.buffers, self.inputs, self.n_threads, self.step = buffers, inputs, n_threads, step
+        self.n_layers = len(layer_sizes) - 1
+        self.n, self.m, self.batch_size = inputs.n, layer_sizes[self.n_layers], min(batch_size, inputs.n)
+        self.n_batches = (self.n + self.batch_size - 1) // self.batch_size
+        self.batch, self.slice = self.n_batches, 1
+        self.label_of, self.target_of, self.weight_of = labels, targets, sample_weight
+
+        self.layers = <Layer *>buffers.get(sizeof(Layer) * self.n_layers)
+        self.h = <Matrix *>buffers.get(sizeof(Matrix) * (self.n_layers + 1))
+        self.dz = <Matrix *>buffers.get(sizeof(Matrix) * (self.n_layers + 1))
+        self.h[0] = inputs.matrix(self.batch_size, buffers)
+        for l in range(self.n_layers):
+            k, m = layer_sizes[l], layer_sizes[l + 1]
+            self.layers[l] = make_layer(k, m, FM_IDENTITY if l == self.n_layers - 1 else activation)
+            self.layers[l].weights = buffers.floats(panel_floats(&self.layers[l]))
+            self.layers[l].first = buffers.floats(panel_floats(&self.layers[l]))
+            self.layers[l].second = buffers.floats(panel_floats(&self.layers[l]))
+            if l > 0:
+                self.layers[l].transposed = buffers.floats(panels_of(k) * m * self.layers[l - 1].ld)
+            if l < self.n_layers - 1:
+                self.h[l + 1] = make_panels(self.batch_size, m, activation == FM_RELU and
+                                            worth_listing(m, layer_sizes[l + 2]), buffers)
+                self.dz[l + 1] = make_panels(self.batch_size, m, l > 0 and activation == FM_RELU and
+                                             worth_listing(m, k), buffers)
+        self.h[self.n_layers] = make_rows(self.batch_size, self.m, buffers)
+        self.dz[self.n_layers] = self.h[self.n_layers]
+        self.zeros = buffers.floats(FM_PANEL)
+        self.load(parameters, moments)
+
+        self.loss = loss_kernel(loss)
+        self.set_optimizer(optimizer)
+        self.labels = <int64_t *>buffers.get(8 * self.batch_size)
+        self.targets = buffers.floats(self.batch_size * self.m)
+        self.scale, self.losses = buffers.floats(self.batch_size), buffers.floats(self.batch_size)
+        self.denormals = <uint64_t *>buffers.get(8 * n_threads)
+        self.write_program(0, self.batch_size)
+        self.write_program(1, self.n - (self.n_batches - 1) * self.batch_size)
+
+    # -- State: between the caller's flat arrays and panels
+
+    cdef load(self, const float[::1] parameters, moments):
+        cdef const float[::1] first = moments[0], second = moments[1]
+        cdef Py_ssize_t l, offset = 0
+        for l in range(self.n_layers):
+            pack(self.layers[l].weights, &self.layers[l], &parameters[offset])
+            pack(self.layers[l].first, &self.layers[l], &first[offset])
+            pack(self.layers[l].second, &self.layers[l], &second[offset])
+            offset += (self.layers[l].k + 1) * self.layers[l].m
+
+    def store(self, float[::1] parameters, moments):
+        """Write the network and the optimizer's state as they are after the last whole batch."""
+        cdef float[::1] first = moments[0], second = moments[1]
+        cdef Py_ssize_t l, offset = 0
+        for l in range(self.n_layers):
+            unpack(&parameters[offset], &self.layers[l], self.layers[l].weights)
+            unpack(&first[offset], &self.layers[l], self.layers[l].first)
+            unpack(&second[offset], &self.layers[l], self.layers[l].second)
+            offset += (self.layers[l].k + 1) * self.layers[l].m
+
+    cdef set_optimizer(self, optimizer):
+        cdef int rule = RULES[optimizer.rule]
+        self.rule = (kernels.store if rule == STORE else kernels.sgd if rule == SGD
+                     else kernels.nesterov if rule == NESTEROV else kernels.adam)
+        self.bias_corrected = rule == ADAM
+        self.learning_rate = optimizer.learning_rate
+        self.weight_decay = getattr(optimizer, "weight_decay", 0.0)
+        self.beta_1 = optimizer.beta_1 if rule == ADAM else optimizer.momentum
+        self.beta_2 = optimizer.beta_2 if rule == ADAM else 0.0
+        self.epsilon = optimizer.epsilon if rule == ADAM else 0.0
+
+    # -- The program
+
+    cdef write_program(self, int which, Py_ssize_t rows):
+        phases = []
+        phases.append((True, [(BEGIN, 0, 0, 0, rows)] + self.row_tasks(GATHER, 0, 1, rows)))
+        for l in range(self.n_layers):
+            phases.append((False, self.row_tasks(FORWARD, l, self.layers[l].panels, rows)))
+        phases.append((False, self.row_tasks(LOSS, self.n_layers, 1, rows)))
+        between = [(COST, 0, 0, 0, rows)]
+        for l in range(self.n_layers):
+            if self.h[l].listed:
+                between += [(COLUMNS, l, block, 0, rows) for block in range(self.h[l].blocks * self.h[l].chunks)]
+            if l > 0:
+                between += [(TRANSPOSE, l, panel, 0, 0) for panel in range(self.layers[l].panels)]
+        phases.append((True, between))
+        for l in range(self.n_layers - 1, 0, -1):
+            phases.append((False, self.row_tasks(BACKWARD, l, panels_of(self.layers[l].k), rows)))
+        for l in range(self.n_layers):
+            blocks = (self.layers[l].k + self.h[l].block - 1) // self.h[l].block
+            phases.append((False, [(UPDATE, l, panel * blocks + block, 0, rows)
+                                   for panel in range(self.layers[l].panels) for block in range(blocks)]))
+        self.n_phases = len(phases)
+        self.phases[which] = <Phase *>self.buffers.get(sizeof(Phase) * self.n_phases)
+        self.tasks[which] = <Task *>self.buffers.get(sizeof(Task) * sum(len(tasks) for _, tasks in phases))
+        cdef Py_ssize_t i, end = 0
+        cdef Task *task
+        for i, (dynamic, tasks) in enumerate(phases):
+            self.phases[which][i].first = end
+            self.phases[which][i].dynamic = dynamic
+            for kind, l, index, first, n in tasks:
+                task = &self.tasks[which][end]
+                task.kind, task.layer, task.index, task.first, task.n = kind, l, index, first, n
+                end += 1
+            self.phases[which][i].end = end
+
+    def row_tasks(self, int kind, Py_ssize_t layer, Py_ssize_t panels, Py_ssize_t rows):
+        """Panels, and where these do not share out evenly, blocks of rows of each."""
+        cdef Py_ssize_t blocks = 1, most = max(<Py_ssize_t>1, rows // UPDATE_ROWS), tasks, block
+        while blocks < most:
+            tasks = panels * blocks
+            if (tasks + self.n_threads - 1) // self.n_threads * self.n_threads <= 1.1 * tasks:
+                break
+            blocks += 1
+        return [(kind, layer, panel, rows * block // blocks, rows * (block + 1) // blocks - rows * block // blocks)
+                for panel in range(panels) for block in range(blocks)]
+
+    cdef void run_task(self, const Task *task) noexcept nogil:
+        cdef Py_ssize_t l = task.layer, blocks
+        cdef Matrix *logits
+        if task.kind == BEGIN:
+            self.begin(task.n)
+        elif task.kind == GATHER:
+            self.inputs.gather(self.h, &self.order[self.batch * self.batch_size], task.first, task.n)
+        elif task.kind == FORWARD:
+            forward(&self.layers[l], &self.h[l], &self.h[l + 1], task.index, task.first, task.n)
+        elif task.kind == LOSS:
+            logits = &self.h[l]
+            self.loss(logits.data + task.first * logits.row, self.losses + task.first, logits.row,
+                      self.labels + task.first if self.label_of is not None else NULL,
+                      self.targets + task.first * self.m, self.scale + task.first, task.n, self.m)
+        elif task.kind == COST:
+            self.add_cost(task.n)
+        elif task.kind == COLUMNS:
+            if self.h[l].listed:
+                list_columns(&self.h[l], task.index // self.h[l].chunks, task.index % self.h[l].chunks, task.n)
+        elif task.kind == TRANSPOSE:
+            transpose(&self.layers[l], &self.layers[l - 1], task.index)
+        elif task.kind == BACKWARD:
+            backward(&self.layers[l], &self.layers[l - 1], &self.dz[l + 1], &self.h[l], &self.dz[l], self.zeros,
+                     task.index, task.first, task.n)
+        else:
+            blocks = (self.layers[l].k + self.h[l].block - 1) // self.h[l].block
+            update(&self.layers[l], &self.h[l], &self.dz[l + 1], self.zeros, self.rule, &self.constants,
+                   task.index // blocks, task.index % blocks, task.n)
+
+    # -- Tasks of the batch as a whole
+
+    cdef void begin(self, Py_ssize_t n) noexcept nogil:
+        """Targets and weights of the batch, the optimizer's constants, and which lists are worth making."""
+        cdef const int64_t *row = &self.order[self.batch * self.batch_size]
+        cdef Py_ssize_t i, l, t = self.step + 1
+        cdef double total = 0, correction
+        for i in range(n):
+            if self.label_of is not None:
+                self.labels[i] = self.label_of[row[i]]
+            else:
+                memcpy(self.targets + i * self.m, &self.target_of[row[i], 0], 4 * self.m)
+            self.scale[i] = self.weight_of[row[i]] if self.weight_of is not None else 1
+            total += self.scale[i]
+        for i in range(n):
+            self.scale[i] = self.scale[i] / total if total > 0 else 0
+
+        self.constants.rate = self.learning_rate
+        self.constants.decay = 1 - self.learning_rate * self.weight_decay
+        self.constants.beta_1, self.constants.one_minus_beta_1 = self.beta_1, 1 - self.beta_1
+        self.constants.beta_2, self.constants.one_minus_beta_2 = self.beta_2, 1 - self.beta_2
+        self.constants.epsilon = self.epsilon
+        if self.bias_corrected:
+            correction = sqrt(1 - pow(self.beta_2, t))
+            self.constants.rate = self.learning_rate * correction / (1 - pow(self.beta_1, t))
+            self.constants.epsilon = self.epsilon * correction
+
+        for l in range(1, self.n_layers):
+            if self.batch == 0:
+                self.h[l].listed, self.dz[l].listed = self.h[l].entries != NULL, self.dz[l].entries != NULL
+            else:
+                drop_full_lists(&self.h[l], self.batch_size, self.layers[l].k)
+                drop_full_lists(&self.dz[l], self.batch_size, self.layers[l].k)
+
+    cdef void add_cost(self, Py_ssize_t n) noexcept nogil:
+        cdef double cost = 0
+        cdef Py_ssize_t i
+        for i in range(n):
+            cost += <double>self.scale[i] * self.losses[i]
+        self.total_cost += cost
+
+    # -- Running
+
+    def start_epoch(self, const int64_t[::1] order):
+        """Begin an epoch over the rows in this order."""
+        self.order = order
+        self.batch, self.total_cost = 0, 0
+
+    def run(self):
+        """Take a slice of steps, about 10 ms of work, without the GIL."""
+        cdef Py_ssize_t batches = min(self.slice, self.n_batches - self.batch)
+        started = time.perf_counter()
+        with nogil:
+            self.run_batches(batches)
+        elapsed = time.perf_counter() - started
+        self.slice = max(1, min(2 * self.slice, int(SLICE / max(elapsed, 1e-9) * batches)))
+
+    cdef void run_batches(self, Py_ssize_t batches) noexcept nogil:
+        cdef Py_ssize_t last = self.batch + batches, start = self.batch, batch = 0, i = 0, t
+        cdef int which = 0, thread = 0
+        if self.n_threads == 1:
+            fm_flush_denormals(self.denormals)
+            for batch in range(start, last):
+                which = batch == self.n_batches - 1
+                for i in range(self.n_phases):
+                    for t in range(self.phases[which][i].first, self.phases[which][i].end):
+                        self.run_task(&self.tasks[which][t])
+                self.end_batch()
+            fm_restore_denormals(self.denormals)
+            return
+        with parallel(num_threads=self.n_threads):
+            thread = threadid()
+            fm_flush_denormals(&self.denormals[thread])
+            for batch in range(start, last):
+                which = batch == self.n_batches - 1
+                for i in range(self.n_phases):
+                    if self.phases[which][i].dynamic:
+                        for t in prange(self.phases[which][i].first, self.phases[which][i].end, schedule="dynamic"):
+                            self.run_task(&self.tasks[which][t])
+                    else:
+                        for t in prange(self.phases[which][i].first, self.phases[which][i].end, schedule="static"):
+                            self.run_task(&self.tasks[which][t])
+                for t in prange(1):
+                    self.end_batch()
+            fm_restore_denormals(&self.denormals[thread])
+
+    cdef void end_batch(self) noexcept nogil:
+        self.batch += 1
+        self.step += 1
+
+    @property
+    def cost(self):
+        """Mean of the costs of the epoch's batches so far."""
+        return self.total_cost / self.batch
+
+
+cdef void drop_full_lists(Matrix *x, Py_ssize_t n, Py_ssize_t m) noexcept nogil:
+    """Go over to the dense product, until the epoch ends, where the last batch had too few zeros for lists."""
+    cdef Py_ssize_t i
+    cdef ptrdiff_t count = 0
+    if x.listed:
+        for i in range(n * x.blocks):
+            count += x.end[i] - x.begin[i]
+        x.listed = count <= SPARSE_DENSITY * n * m
+
+
+# ---- Prediction -------------------------------------------------------------------------------------------------------
+
+def logits(float[:, ::1] out, layer_sizes, const float[::1] parameters, int activation, const float[:, ::1] X,
+           int n_threads):
+    """Write the network's outputs before the loss's own activation to out (n, m)."""
+    cdef Py_ssize_t n_layers = len(layer_sizes) - 1, n = X.shape[0], rows = min(n, PREDICT_ROWS)
+    cdef Py_ssize_t l, offset = 0, task, thread, m = layer_sizes[n_layers]
+    cdef Buffers buffers = Buffers()
+    cdef Layer *layers = <Layer *>buffers.get(sizeof(Layer) * n_layers)
+    # One set of activations a thread
+    cdef Matrix *h = <Matrix *>buffers.get(sizeof(Matrix) * (n_layers + 1) * n_threads)
+    for l in range(n_layers):
+        layers[l] = make_layer(layer_sizes[l], layer_sizes[l + 1], FM_IDENTITY if l == n_layers - 1 else activation)
+        layers[l].weights = buffers.floats(panel_floats(&layers[l]))
+        pack(layers[l].weights, &layers[l], &parameters[offset])
+        offset += (layers[l].k + 1) * layers[l].m
+        for thread in range(n_threads):
+            h[thread * (n_layers + 1) + l + 1] = (
+                make_rows(rows, m, buffers) if l == n_layers - 1 else
+                make_panels(rows, layers[l].m, activation == FM_RELU and worth_listing(layers[l].m, layer_sizes[l + 2]),
+                            buffers))
+    for task in prange((n + rows - 1) // rows, nogil=True, num_threads=n_threads, schedule="static"):
+        predict_rows(&out[task * rows, 0], layers, n_layers, h + threadid() * (n_layers + 1), &X[task * rows, 0],
+                     min(rows, n - task * rows))
+
+
+cdef void predict_rows(float *out, const Layer *layers, Py_ssize_t n_layers, Matrix *h, const float *x,
+                       Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t l, panel, i, m = layers[n_layers - 1].m
+    memset(h, 0, sizeof(Matrix))
+    h.data, h.row, h.panel = <float *>x, layers[0].k, FM_PANEL
+    for l in range(n_layers):
+        for panel in range(layers[l].panels):
+            forward(&layers[l], h + l, h + l + 1, panel, 0, n)
+    for i in range(n):
+        memcpy(out + i * m, h[n_layers].data + i * h[n_layers].row, 4 * m)

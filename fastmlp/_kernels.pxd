@@ -1,0 +1,74 @@
+"""The C surface, for the Cython modules; src/fastmlp.h documents it."""
+
+from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
+
+
+cdef extern from "fastmlp.h" nogil:
+    enum:
+        FM_PANEL
+        FM_PAD
+        FM_IDENTITY
+        FM_RELU
+        FM_TANH
+        FM_LOGISTIC
+        FM_CROSS_ENTROPY
+        FM_BINARY_CROSS_ENTROPY
+        FM_SQUARED_ERROR
+
+    ctypedef struct fm_dense:
+        const float *data
+        ptrdiff_t row, column, panel
+
+    ctypedef struct fm_entry:
+        int32_t index
+        float value
+
+    ctypedef struct fm_sparse:
+        const fm_entry *entries
+        const ptrdiff_t *begin
+        const ptrdiff_t *end
+        ptrdiff_t stride
+
+    ctypedef struct fm_step:
+        float rate, decay, beta_1, one_minus_beta_1, beta_2, one_minus_beta_2, epsilon
+
+    ctypedef void fm_update(float *weights, float *first, float *second, const float *dweights, ptrdiff_t count,
+                            const fm_step *step) noexcept nogil
+    ctypedef void fm_loss_gradient(float *logits, float *loss, ptrdiff_t ld, const int64_t *labels,
+                                   const float *targets, const float *scale, ptrdiff_t n, ptrdiff_t m) noexcept nogil
+
+    ctypedef struct fm_kernels:
+        const char *name
+        void (*dense)(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_start, fm_dense a, const float *b,
+                      ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t k, ptrdiff_t width) noexcept nogil
+        void (*sparse)(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_start, fm_sparse a, const float *b,
+                       ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t width) noexcept nogil
+        void (*count_nonzero)(ptrdiff_t *count, const float *x, ptrdiff_t n) noexcept nogil
+        void (*list)(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, ptrdiff_t stride, const float *x,
+                     ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t width, int32_t first) noexcept nogil
+        void (*list_columns)(fm_entry *entries, ptrdiff_t *begin, fm_sparse a, ptrdiff_t n, ptrdiff_t columns,
+                             int32_t first) noexcept nogil
+        void (*transpose)(float *out, ptrdiff_t ld_out, const float *x, ptrdiff_t ld_in, ptrdiff_t rows,
+                          ptrdiff_t columns) noexcept nogil
+        void (*column_sums)(float *sums, const float *x, ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t width) noexcept nogil
+        void (*activate)(float *h, ptrdiff_t count, int activation) noexcept nogil
+        void (*activate_backward)(float *dz, const float *h, ptrdiff_t count, int activation) noexcept nogil
+        fm_loss_gradient *cross_entropy
+        fm_loss_gradient *binary_cross_entropy
+        fm_loss_gradient *squared_error
+        void (*softmax)(float *probabilities, ptrdiff_t ld, ptrdiff_t n, ptrdiff_t m) noexcept nogil
+        fm_update *store
+        fm_update *sgd
+        fm_update *nesterov
+        fm_update *adam
+
+    const fm_kernels *const fm_compiled[]
+    void fm_runs(int *runs, const fm_kernels *kernels) noexcept nogil
+    void fm_flush_denormals(uint64_t *saved) noexcept nogil
+    void fm_restore_denormals(const uint64_t *saved) noexcept nogil
+
+
+# The table in use, chosen when the module is imported.
+cdef const fm_kernels *kernels
+cdef fm_loss_gradient *loss_kernel(int kind) noexcept nogil

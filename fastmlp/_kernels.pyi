@@ -1,0 +1,41 @@
+import numpy as np
+from numpy.typing import NDArray
+
+OPENMP: bool
+
+def isa() -> str: ...
+def isas() -> dict[str, bool]: ...
+def matmul_bias(
+    out: NDArray[np.float32],
+    x: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    columns: int,
+    n_threads: int,
+) -> None: ...
+def activate(h: NDArray[np.float32], activation: int, n_threads: int) -> None: ...
+def activate_backward(
+    dz: NDArray[np.float32], h: NDArray[np.float32], activation: int, n_threads: int
+) -> None: ...
+def loss_gradient(
+    logits: NDArray[np.float32],
+    loss: NDArray[np.float32],
+    labels: NDArray[np.int64] | None,
+    targets: NDArray[np.float32] | None,
+    scale: NDArray[np.float32],
+    kind: int,
+    n_threads: int,
+) -> None: ...
+def softmax(probabilities: NDArray[np.float32]) -> None: ...
+def adam(
+    weights: NDArray[np.float32],
+    first: NDArray[np.float32],
+    second: NDArray[np.float32],
+    dweights: NDArray[np.float32],
+    rate: float,
+    decay: float,
+    beta_1: float,
+    beta_2: float,
+    epsilon: float,
+    n_threads: int,
+) -> None: ...

@@ -1,0 +1,24 @@
+"""What this installation is made of."""
+
+from fastmlp import _kernels, threads
+
+__all__ = ["show_config"]
+
+
+def show_config() -> None:
+    """Print version, instruction sets, OpenMP and threads.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> fastmlp.show_config()  # doctest: +ELLIPSIS
+    fastmlp ...
+    instruction set: ...
+    """
+    from fastmlp import __version__  # noqa: PLC0415 - the package imports this module
+
+    runs = ", ".join(name if runs else f"{name} (not on this processor)" for name, runs in _kernels.isas().items())
+    print(f"fastmlp {__version__}")
+    print(f"instruction set: {_kernels.isa()}; compiled in: {runs}")
+    print(f"OpenMP: {'yes' if _kernels.OPENMP else 'no'}")
+    print(f"threads: {threads.available()}")

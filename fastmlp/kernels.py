@@ -1,0 +1,430 @@
+"""The kernels as functions over float32 arrays: what the engine is made of, for use on its own.
+
+Every array is float32 and C-contiguous, and may be read-only where it is an input. `out` may be an input where the
+docstring says so; without it a new array is returned. `n_threads` is the number of threads to use at most, None for
+`fastmlp.threads.available()`; the result has the same bits for any number. The same functions in float64 NumPy,
+without `out` and `n_threads`, are in `fastmlp.reference`.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp import _kernels, threads
+from fastmlp.activations import ACTIVATIONS
+from fastmlp.losses import LOSSES
+
+__all__ = [
+    "activate",
+    "adam",
+    "isa",
+    "losses",
+    "matmul_bias",
+    "relu",
+    "relu_backward",
+    "softmax",
+    "softmax_cross_entropy",
+]
+
+Float32 = NDArray[np.float32]
+
+# Seconds of one thread for a multiply-add, and for an element that is read, changed and written.
+_MULTIPLY_ADD = 1 / 50e9
+_ELEMENT = 1 / 2e9
+
+isa = _kernels.isa
+
+
+def matmul_bias(
+    x: Float32, weights: Float32, bias: Float32, *, out: Float32 | None = None, n_threads: int | None = None
+) -> Float32:
+    """Return x weights + bias: the dense layer.
+
+    Parameters
+    ----------
+    x : float32 array (n, k)
+    weights : float32 array (k, m)
+    bias : float32 array (m,)
+    out : float32 array (n, m), optional
+        Not one of the inputs.
+    n_threads : int, optional
+
+    Returns
+    -------
+    float32 array (n, m)
+        `out` where it was given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An array has another type, shape or layout.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp import kernels
+    >>> kernels.matmul_bias(np.ones((1, 3), np.float32), np.ones((3, 2), np.float32), np.zeros(2, np.float32))
+    array([[3., 3.]], dtype=float32)
+    """
+    _array("x", x, (None, None))
+    n, k = x.shape
+    _array("weights", weights, (k, None))
+    m = weights.shape[1]
+    _array("bias", bias, (m,))
+    out = _out(out, (n, m))
+    for name, array in (("x", x), ("weights", weights), ("bias", bias)):
+        if np.may_share_memory(out, array):
+            raise ValueError(f"out must not share memory with {name}")
+    count = _threads(n_threads, n * k * m * _MULTIPLY_ADD)
+    whole = m // 64 * 64
+    _kernels.matmul_bias(out, x, weights, bias, whole, count)
+    if whole < m:  # the last columns, padded to whole vectors
+        columns = -(m - whole) % 16 + m - whole
+        padded = np.zeros((k, columns), np.float32)
+        padded[:, : m - whole] = weights[:, whole:]
+        start = np.zeros(columns, np.float32)
+        start[: m - whole] = bias[whole:]
+        last = np.empty((n, columns), np.float32)
+        _kernels.matmul_bias(last, x, padded, start, columns, count)
+        out[:, whole:] = last[:, : m - whole]
+    return out
+
+
+def relu(z: Float32, *, out: Float32 | None = None, n_threads: int | None = None) -> Float32:
+    """Return max(z, 0), elementwise; NaN stays NaN.
+
+    Parameters
+    ----------
+    z : float32 array
+        Of any shape.
+    out : float32 array of that shape, optional
+        May be z.
+    n_threads : int, optional
+
+    Returns
+    -------
+    float32 array
+
+    Raises
+    ------
+    TypeError, ValueError
+        An array has another type, shape or layout.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp import kernels
+    >>> kernels.relu(np.array([-1, 2], np.float32))
+    array([0., 2.], dtype=float32)
+    """
+    return activate(z, "relu", out=out, n_threads=n_threads)
+
+
+def relu_backward(dh: Float32, h: Float32, *, out: Float32 | None = None, n_threads: int | None = None) -> Float32:
+    """Return dz: dh where the output h is above 0, and 0 elsewhere.
+
+    Parameters
+    ----------
+    dh : float32 array
+        Gradient of ReLU's output, of any shape.
+    h : float32 array of that shape
+        ReLU's output (its input serves as well).
+    out : float32 array of that shape, optional
+        May be dh, not h.
+    n_threads : int, optional
+
+    Returns
+    -------
+    float32 array
+
+    Raises
+    ------
+    TypeError, ValueError
+        An array has another type, shape or layout.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp import kernels
+    >>> kernels.relu_backward(np.array([5, 5], np.float32), np.array([0, 2], np.float32))
+    array([0., 5.], dtype=float32)
+    """
+    _array("dh", dh, (None,) * np.ndim(dh))
+    _array("h", h, dh.shape)
+    out = _out(out, dh.shape)
+    if np.may_share_memory(out, h):
+        raise ValueError("out must not share memory with h")
+    _copy(out, dh)
+    _kernels.activate_backward(
+        out.reshape(-1), h.reshape(-1), ACTIVATIONS["relu"].code, _threads(n_threads, dh.size * _ELEMENT)
+    )
+    return out
+
+
+def activate(z: Float32, activation: str, *, out: Float32 | None = None, n_threads: int | None = None) -> Float32:
+    """Return the activation of z, elementwise; at most 2 units in the last place from correct.
+
+    Parameters
+    ----------
+    z : float32 array
+        Of any shape.
+    activation : {"relu", "tanh", "logistic", "identity"}
+    out : float32 array of that shape, optional
+        May be z.
+    n_threads : int, optional
+
+    Returns
+    -------
+    float32 array
+
+    Raises
+    ------
+    TypeError, ValueError
+        An array has another type, shape or layout, or the activation is unknown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp import kernels
+    >>> kernels.activate(np.array([0, 100], np.float32), "logistic")
+    array([0.5, 1. ], dtype=float32)
+    """
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; not {activation!r}")
+    _array("z", z, (None,) * np.ndim(z))
+    out = _out(out, z.shape)
+    _copy(out, z)
+    _kernels.activate(out.reshape(-1), ACTIVATIONS[activation].code, _threads(n_threads, z.size * _ELEMENT))
+    return out
+
+
+def softmax(logits: Float32, *, out: Float32 | None = None) -> Float32:
+    """Return the softmax of each row; stable for logits of any size.
+
+    Parameters
+    ----------
+    logits : float32 array (n, m)
+    out : float32 array (n, m), optional
+        May be `logits`.
+
+    Returns
+    -------
+    float32 array (n, m)
+
+    Raises
+    ------
+    TypeError, ValueError
+        An array has another type, shape or layout.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp import kernels
+    >>> kernels.softmax(np.array([[1e5, 1e5]], np.float32))
+    array([[0.5, 0.5]], dtype=float32)
+    """
+    _array("logits", logits, (None, None))
+    out = _out(out, logits.shape)
+    _copy(out, logits)
+    _kernels.softmax(out)
+    return out
+
+
+def softmax_cross_entropy(
+    logits: Float32, targets: NDArray[Any], *, out: Float32 | None = None, n_threads: int | None = None
+) -> tuple[Float32, Float32]:
+    """Return the cross-entropy of each row's softmax, and its gradient by the logits.
+
+    Parameters
+    ----------
+    logits : float32 array (n, m)
+        Finite; stable at any size.
+    targets : int64 array (n,) or float32 array (n, m)
+        Labels in [0, m), or rows of probabilities.
+    out : float32 array (n, m), optional
+        Takes the gradient; may be `logits`.
+    n_threads : int, optional
+
+    Returns
+    -------
+    loss : float32 array (n,)
+    dlogits : float32 array (n, m)
+        softmax(logits) - targets, of each row's own loss: not divided by n.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An array has another type, shape or layout, or a label is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp import kernels
+    >>> loss, dlogits = kernels.softmax_cross_entropy(np.zeros((1, 2), np.float32), np.array([1]))
+    >>> loss.round(4), dlogits
+    (array([0.6931], dtype=float32), array([[ 0.5, -0.5]], dtype=float32))
+    """
+    return _loss_gradient(logits, targets, "cross_entropy", out, n_threads)
+
+
+def losses(logits: Float32, targets: NDArray[Any], loss: str, *, n_threads: int | None = None) -> Float32:
+    """Return the loss of each row.
+
+    Parameters
+    ----------
+    logits : float32 array (n, m)
+        Finite.
+    targets : int64 array (n,) or float32 array (n, m)
+        Labels only for "cross_entropy".
+    loss : {"cross_entropy", "binary_cross_entropy", "squared_error"}
+    n_threads : int, optional
+
+    Returns
+    -------
+    float32 array (n,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        An array has another type, shape or layout, a label is out of range, or the loss is unknown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp import kernels
+    >>> kernels.losses(np.ones((1, 2), np.float32), np.zeros((1, 2), np.float32), "squared_error")
+    array([1.], dtype=float32)
+    """
+    if loss not in LOSSES:
+        raise ValueError(f"loss must be one of {', '.join(LOSSES)}; not {loss!r}")
+    return _loss_gradient(logits, targets, loss, None, n_threads)[0]
+
+
+def adam(
+    weights: Float32,
+    m: Float32,
+    v: Float32,
+    gradient: Float32,
+    step: int,
+    *,
+    learning_rate: float = 1e-3,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-8,
+    weight_decay: float = 0.0,
+    n_threads: int | None = None,
+) -> None:
+    """Take one step of Adam, in place; with `weight_decay`, of AdamW.
+
+    Algorithm 1 of Kingma & Ba (2015, arXiv:1412.6980); weight decay as in Loshchilov & Hutter (2019,
+    arXiv:1711.05101).
+
+    Parameters
+    ----------
+    weights, m, v : float32 arrays of one shape
+        Parameters and the running means of the gradient and of its square; all three are changed.
+    gradient : float32 array of that shape
+    step : int
+        Number of this step, from 1.
+    learning_rate, beta_1, beta_2, epsilon, weight_decay : float
+    n_threads : int, optional
+
+    Raises
+    ------
+    TypeError, ValueError
+        An array has another type, shape or layout, or cannot be written; `step` is less than 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp import kernels
+    >>> weights, m, v = np.float32([1]), np.float32([0]), np.float32([0])
+    >>> kernels.adam(weights, m, v, np.float32([5]), step=1, learning_rate=0.5)
+    >>> weights
+    array([0.5], dtype=float32)
+    """
+    _array("weights", weights, (None,) * np.ndim(weights), writable=True)
+    for name, array in (("m", m), ("v", v)):
+        _array(name, array, weights.shape, writable=True)
+    _array("gradient", gradient, weights.shape)
+    if step < 1:
+        raise ValueError(f"step must be at least 1, not {step}")
+    correction = math.sqrt(1 - beta_2**step)
+    _kernels.adam(
+        weights.reshape(-1),
+        m.reshape(-1),
+        v.reshape(-1),
+        gradient.reshape(-1),
+        learning_rate * correction / (1 - beta_1**step),
+        1 - learning_rate * weight_decay,
+        beta_1,
+        beta_2,
+        epsilon * correction,
+        _threads(n_threads, weights.size * _ELEMENT),
+    )
+
+
+def _loss_gradient(
+    logits: Float32, targets: NDArray[Any], loss: str, out: Float32 | None, n_threads: int | None
+) -> tuple[Float32, Float32]:
+    _array("logits", logits, (None, None))
+    n, m = logits.shape
+    if m == 0:
+        raise ValueError(f"logits must have at least one column; it has shape {logits.shape}")
+    labels = loss == "cross_entropy" and np.ndim(targets) == 1
+    if labels:
+        _array("targets", targets, (n,), np.int64)
+        if n and not (targets.min() >= 0 and targets.max() < m):
+            raise ValueError(f"targets must be labels from 0 to {m - 1}; they are {targets.min()} to {targets.max()}")
+    else:
+        _array("targets", targets, (n, m))
+    out = _out(out, (n, m))
+    _copy(out, logits)
+    loss_rows = np.empty(n, np.float32)
+    if n:
+        _kernels.loss_gradient(
+            out,
+            loss_rows,
+            targets if labels else None,
+            None if labels else targets,
+            np.ones(n, np.float32),
+            LOSSES[loss].code,
+            _threads(n_threads, 10 * n * m * _ELEMENT),
+        )
+    return loss_rows, out
+
+
+def _array(
+    name: str, array: object, shape: tuple[int | None, ...], dtype: type = np.float32, writable: bool = False
+) -> None:
+    """Check an array's type, shape and layout; None stands for any size."""
+    if not isinstance(array, np.ndarray) or array.dtype != dtype:
+        kind = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise TypeError(f"{name} must be an array of {np.dtype(dtype)}, not {kind}")
+    if len(array.shape) != len(shape) or any(w not in (None, s) for w, s in zip(shape, array.shape, strict=True)):
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise ValueError(f"{name} must have shape ({wanted}), not {array.shape}")
+    if not array.flags.c_contiguous:
+        raise ValueError(f"{name} must be C-contiguous")
+    if writable and not array.flags.writeable:
+        raise ValueError(f"{name} must be writable")
+
+
+def _out(out: Float32 | None, shape: tuple[int, ...]) -> Float32:
+    if out is None:
+        return np.empty(shape, np.float32)
+    _array("out", out, shape, writable=True)
+    return out
+
+
+def _copy(out: Float32, values: Float32) -> None:
+    if out is not values:
+        out[...] = values
+
+
+def _threads(n_threads: int | None, seconds: float) -> int:
+    if n_threads is not None and n_threads < 1:
+        raise ValueError(f"n_threads must be at least 1, not {n_threads}")
+    return threads.choose(n_threads, seconds)

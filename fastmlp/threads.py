@@ -1,0 +1,84 @@
+"""How many threads a call uses: what the process may have, and what the work is worth."""
+
+import functools
+import os
+
+from fastmlp._kernels import OPENMP
+
+__all__ = ["available", "choose"]
+
+# A thread that joins costs the others a rendezvous, and a sleeping one some 50 us to wake; below this many
+# seconds of work for each, one thread is faster. Measured with two threads.
+_WORTH_A_THREAD = 20e-6
+
+
+class _Pool:
+    """OpenMP's threads in this process."""
+
+    started = False
+    lost = False  # by a fork
+
+
+def available() -> int:
+    """Return the number of threads that ``n_threads=None`` may use at most.
+
+    ``OMP_NUM_THREADS`` where it is set; otherwise the CPUs that this process may run on, within the limit of its
+    control group. 1 where the package was built without OpenMP, and in a child that was forked after its parent
+    had used several threads: OpenMP's threads do not survive a fork, and waiting for them would hang.
+
+    Examples
+    --------
+    >>> import fastmlp.threads
+    >>> fastmlp.threads.available() >= 1
+    True
+    """
+    if not OPENMP or _Pool.lost:
+        return 1
+    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if wanted.isdecimal() and int(wanted) > 0:
+        return int(wanted)
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cpus, _cgroup_limit()))
+
+
+def choose(n_threads: int | None, seconds: float) -> int:
+    """Return how many threads to use for `seconds` of work between two rendezvous, at most `n_threads`.
+
+    Examples
+    --------
+    >>> import fastmlp.threads
+    >>> fastmlp.threads.choose(2, 1e-6)
+    1
+    """
+    most = available() if n_threads is None else 1 if _Pool.lost or not OPENMP else n_threads
+    chosen = max(1, min(most, int(seconds / _WORTH_A_THREAD)))
+    if chosen > 1:
+        _Pool.started = True
+    return chosen
+
+
+@functools.cache
+def _cgroup_limit() -> int:
+    """CPUs that the control group grants, rounded up; version 2 first, then version 1."""
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()
+    except OSError:
+        try:
+            with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as file:
+                quota = file.read().strip()
+            with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
+                period = file.read().strip()
+        except OSError:
+            return os.cpu_count() or 1
+    if quota in ("max", "-1"):
+        return os.cpu_count() or 1
+    return max(1, -(-int(quota) // int(period)))
+
+
+def _after_fork() -> None:
+    _Pool.lost = _Pool.started
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

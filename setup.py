@@ -1,0 +1,86 @@
+"""Builds the C kernels once per instruction set, and the Cython modules on top of them.
+
+Everything else about the package is in pyproject.toml.
+"""
+
+import os
+import platform
+import tempfile
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError, LinkError
+
+# Not -ffast-math: it also sets flush-to-zero in every process that loads the library. What these three allow is
+# multiply-adds, a square root without errno, and computing both sides of a choice.
+C_FLAGS = ["-O3", "-std=c11", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
+if os.environ.get("FASTMLP_WERROR"):
+    C_FLAGS += ["-Wall", "-Wextra", "-Werror"]
+
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+ARM = platform.machine().lower() in ("aarch64", "arm64")
+ISA_FLAGS = {"scalar": []}
+if X86:
+    ISA_FLAGS["avx2"] = ["-mavx2", "-mfma"]
+    ISA_FLAGS["avx512"] = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mpopcnt"]
+    ISA_FLAGS["avx512"] += ["-mprefer-vector-width=512"]
+elif ARM:
+    ISA_FLAGS["neon"] = []
+
+SOURCES = [str(path) for path in sorted(Path("src").rglob("*.[ch]"))]
+HEADERS = [path for path in SOURCES if path.endswith(".h")]
+
+
+def library(name, sources, flags):
+    return (name, {"sources": sources, "cflags": C_FLAGS + flags, "obj_deps": {"": HEADERS}})
+
+
+LIBRARIES = [library("fm_dispatch", ["src/dispatch.c", "src/isa/denormals.c"], [])]
+LIBRARIES += [library(f"fm_{isa}", [f"src/isa/{isa}.c"], flags) for isa, flags in ISA_FLAGS.items()]
+
+
+class BuildExtensions(build_ext):
+    """Builds the C libraries first (editable installs leave them out) and uses OpenMP where the compiler has it."""
+
+    def run(self):
+        self.run_command("build_clib")
+        super().run()
+
+    def build_extensions(self):
+        openmp = ["-fopenmp"] if self.has_openmp() else []
+        for extension in self.extensions:
+            extension.extra_compile_args += openmp
+            extension.extra_link_args += openmp
+        super().build_extensions()
+
+    def has_openmp(self):
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "probe.c")
+            source.write_text("#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n")
+            try:
+                objects = self.compiler.compile([str(source)], folder, extra_postargs=["-fopenmp"])
+                self.compiler.link_executable(objects, str(Path(folder, "probe")), extra_postargs=["-fopenmp"])
+            except (CompileError, LinkError):
+                print("fastmlp: the compiler has no OpenMP; building for one thread")
+                return False
+        return True
+
+
+def extension(name):
+    return Extension(
+        f"fastmlp.{name}",
+        [f"fastmlp/{name}.pyx"],
+        include_dirs=["src"],
+        depends=SOURCES,
+        # Cython's own output: -O3 would only make it larger.
+        extra_compile_args=["-O2", "-ffp-contract=fast", "-Wno-unused-function"],
+    )
+
+
+setup(
+    libraries=LIBRARIES,
+    ext_modules=cythonize([extension("_kernels"), extension("_engine")]),
+    cmdclass={"build_ext": BuildExtensions},
+)

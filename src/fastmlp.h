@@ -1,0 +1,98 @@
+/* The whole C surface: the kernels, as one table of function pointers per instruction set.
+ *
+ * Contract of every kernel: it returns nothing, allocates nothing, and knows nothing of Python, threads or errors;
+ * Cython has checked the sizes. Outputs come first, then inputs, then sizes. `ld` is the distance between rows.
+ *
+ * Matrices of n rows and m columns are kept in panels of FM_PANEL columns, padded with zeros to a multiple of
+ * FM_PAD; a kernel works on one panel, whose `width` is a multiple of FM_PAD and at most FM_PANEL.
+ */
+#ifndef FASTMLP_H
+#define FASTMLP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define FM_PANEL 64
+#define FM_PAD 16
+
+enum fm_activation { FM_IDENTITY, FM_RELU, FM_TANH, FM_LOGISTIC };
+enum fm_loss { FM_CROSS_ENTROPY, FM_BINARY_CROSS_ENTROPY, FM_SQUARED_ERROR };
+
+/* A matrix read through strides: element (i, p) is data[i * row + (p / FM_PANEL) * panel + (p % FM_PANEL) * column],
+ * so that one kernel reads X, its transpose, and activations in panels. */
+typedef struct {
+    const float *data;
+    ptrdiff_t row, column, panel;
+} fm_dense;
+
+/* A matrix as the lists of its non-zero values: row i is entries[begin[i * stride]] up to entries[end[i * stride]]. */
+typedef struct {
+    int32_t index;
+    float value;
+} fm_entry;
+
+typedef struct {
+    const fm_entry *entries;
+    const ptrdiff_t *begin, *end;
+    ptrdiff_t stride;
+} fm_sparse;
+
+/* What the optimizer's update needs at one step. Adam: rate = learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t) and
+ * epsilon is scaled by sqrt(1 - beta_2^t), which is algorithm 1 of Kingma & Ba (2015) with the corrections taken out
+ * of the loop; decay is 1 - learning_rate * weight_decay. */
+typedef struct {
+    float rate, decay, beta_1, one_minus_beta_1, beta_2, one_minus_beta_2, epsilon;
+} fm_step;
+
+/* Takes `count` gradients to the weights; `first` and `second` are the optimizer's two moments. */
+typedef void fm_update(float *weights, float *first, float *second, const float *dweights, ptrdiff_t count,
+                       const fm_step *step);
+
+/* Loss of each row; its gradient, times scale[i], takes the place of the logits. Targets are n labels or, where labels
+ * is NULL, n rows of m values, one after the other. */
+typedef void fm_loss_gradient(float *logits, float *loss, ptrdiff_t ld, const int64_t *labels, const float *targets,
+                              const float *scale, ptrdiff_t n, ptrdiff_t m);
+
+typedef struct {
+    const char *name;
+
+    /* c (n, width) = start + a (n, k) b (k, width). start's rows are ld_start apart: 0 repeats one row, a bias. */
+    void (*dense)(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_start, fm_dense a, const float *b,
+                  ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t k, ptrdiff_t width);
+    void (*sparse)(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_start, fm_sparse a, const float *b,
+                   ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t width);
+
+    void (*count_nonzero)(ptrdiff_t *count, const float *x, ptrdiff_t n);
+    /* Lists the non-zero values of x (n, width): row i from entries[begin[i * stride]] on, with room for `width`,
+     * a multiple of FM_PAD; the first column has index `first`. Sets end. */
+    void (*list)(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, ptrdiff_t stride, const float *x,
+                 ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t width, int32_t first);
+    /* Sorts the entries of rows [0, n) by column: column first + j is entries[begin[j]] up to entries[begin[j + 1]],
+     * for j in [0, columns); their index is the row. */
+    void (*list_columns)(fm_entry *entries, ptrdiff_t *begin, fm_sparse a, ptrdiff_t n, ptrdiff_t columns,
+                         int32_t first);
+
+    void (*transpose)(float *out, ptrdiff_t ld_out, const float *in, ptrdiff_t ld_in, ptrdiff_t rows,
+                      ptrdiff_t columns);
+    void (*column_sums)(float *sums, const float *x, ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t width);
+
+    /* In place: z becomes h; dh becomes dz = dh * (dh / dz), the derivative expressed by the output h. */
+    void (*activate)(float *h, ptrdiff_t count, int activation);
+    void (*activate_backward)(float *dz, const float *h, ptrdiff_t count, int activation);
+
+    fm_loss_gradient *cross_entropy, *binary_cross_entropy, *squared_error;
+    /* In place: logits become probabilities. */
+    void (*softmax)(float *probabilities, ptrdiff_t ld, ptrdiff_t n, ptrdiff_t m);
+
+    fm_update *store, *sgd, *nesterov, *adam;
+} fm_kernels;
+
+/* The instruction sets compiled in, best first, closed by NULL; and whether this processor runs one of them. */
+extern const fm_kernels *const fm_compiled[];
+void fm_runs(int *runs, const fm_kernels *kernels);
+
+/* Denormals are zero in the calling thread until it restores what it saved. */
+void fm_flush_denormals(uint64_t *saved);
+void fm_restore_denormals(const uint64_t *saved);
+
+#endif

@@ -1,0 +1,35 @@
+/* x86-64 with AVX-512 F, BW, DQ and VL: 32 registers of 16 floats, 24 of them sums. */
+#define NAME "avx512"
+#define TABLE fm_avx512
+#define LANES 16
+#define TILE_ROWS 6
+#define TILE_VECS 4
+#define ROW_VECS 4
+#include "../fastmlp.h"
+
+#include <immintrin.h>
+
+/* Compresses 16 values and their indices in registers: 4 values a nanosecond where the branchless loop does 1.
+ * (The compressing store does the same in memory, and is microcoded on Zen 4.) Each step writes 16 entries and keeps
+ * as many as are non-zero; since no more than those before it were kept, it stays inside the row's `width`. */
+static inline fm_entry *list_row(fm_entry *entry, const float *x, ptrdiff_t width, int32_t first) {
+    const __m512i low = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
+    const __m512i high = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+    __m512i index = _mm512_add_epi32(_mm512_set1_epi32(first),
+                                     _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    for (ptrdiff_t j = 0; j < width; j += 16, index = _mm512_add_epi32(index, _mm512_set1_epi32(16))) {
+        const __m512 value = _mm512_loadu_ps(x + j);
+        const __mmask16 kept = _mm512_cmp_ps_mask(value, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+        const __m512i indices = _mm512_maskz_compress_epi32(kept, index);
+        const __m512i values = _mm512_castps_si512(_mm512_maskz_compress_ps(kept, value));
+        const __m512i pairs_low = _mm512_unpacklo_epi32(indices, values);
+        const __m512i pairs_high = _mm512_unpackhi_epi32(indices, values);
+        _mm512_storeu_si512(entry, _mm512_permutex2var_epi64(pairs_low, low, pairs_high));
+        _mm512_storeu_si512(entry + 8, _mm512_permutex2var_epi64(pairs_low, high, pairs_high));
+        entry += __builtin_popcount(kept);
+    }
+    return entry;
+}
+
+#define LIST_ROW
+#include "../kernels.h"

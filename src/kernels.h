@@ -1,0 +1,430 @@
+/* The kernels, written once. The including file sets the shape of the registers and the table's names:
+ *   LANES      floats in a vector
+ *   TILE_ROWS  rows of the register tile of the dense product
+ *   TILE_VECS  vectors in a row of that tile
+ *   ROW_VECS   vectors that a row of the sparse product keeps in registers
+ *   TABLE      the table's C name, and NAME the one users see
+ * Loops without a sum are plain C: the compiler turns them into vectors of the same width.
+ */
+#include "fastmlp.h"
+
+#include <math.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+INLINE vec load(const float *x) { return *(const vec *)x; }
+INLINE void store(float *x, vec value) { *(vec *)x = value; }
+INLINE vec splat(float value) { return value - (vec){0}; }
+
+/* ---- The product ------------------------------------------------------------------------------------------------ */
+
+/* A tile of c stays in registers while k runs: rows * vecs sums, vecs values of b, and one broadcast of a. */
+INLINE void dense_tile(float *restrict c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_start, fm_dense a,
+                       const float *restrict b, ptrdiff_t ldb, ptrdiff_t k, const int rows, const int vecs) {
+    vec sum[2 * TILE_ROWS][TILE_VECS];
+    UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL for (int v = 0; v < vecs; v++) sum[r][v] = load(start + r * ld_start + v * LANES);
+    }
+    for (ptrdiff_t panel = 0; panel < k; panel += FM_PANEL, a.data += a.panel) {
+        const ptrdiff_t steps = k - panel < FM_PANEL ? k - panel : FM_PANEL;
+        const float *x = a.data;
+        for (ptrdiff_t p = 0; p < steps; p++, x += a.column, b += ldb) {
+            vec w[TILE_VECS];
+            UNROLL for (int v = 0; v < vecs; v++) w[v] = load(b + v * LANES);
+            UNROLL for (int r = 0; r < rows; r++) {
+                const vec value = splat(x[r * a.row]);
+                UNROLL for (int v = 0; v < vecs; v++) sum[r][v] += value * w[v];
+            }
+        }
+    }
+    UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL for (int v = 0; v < vecs; v++) store(c + r * ldc + v * LANES, sum[r][v]);
+    }
+}
+
+INLINE void dense_columns(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_start, fm_dense a, const float *b,
+                          ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t k, const int vecs) {
+    /* A narrow tile is taller: with fewer sums in flight the latency of the multiply-add shows (63 GFLOP/s, not 100). */
+    for (; 2 * vecs <= TILE_VECS && n >= 2 * TILE_ROWS; n -= 2 * TILE_ROWS) {
+        dense_tile(c, ldc, start, ld_start, a, b, ldb, k, 2 * TILE_ROWS, vecs);
+        c += 2 * TILE_ROWS * ldc;
+        start += 2 * TILE_ROWS * ld_start;
+        a.data += 2 * TILE_ROWS * a.row;
+    }
+    for (; n >= TILE_ROWS; n -= TILE_ROWS) {
+        dense_tile(c, ldc, start, ld_start, a, b, ldb, k, TILE_ROWS, vecs);
+        c += TILE_ROWS * ldc;
+        start += TILE_ROWS * ld_start;
+        a.data += TILE_ROWS * a.row;
+    }
+    switch (n) {
+#if TILE_ROWS > 3
+        case 5: dense_tile(c, ldc, start, ld_start, a, b, ldb, k, 5, vecs); break;
+        case 4: dense_tile(c, ldc, start, ld_start, a, b, ldb, k, 4, vecs); break;
+        case 3: dense_tile(c, ldc, start, ld_start, a, b, ldb, k, 3, vecs); break;
+#endif
+        case 2: dense_tile(c, ldc, start, ld_start, a, b, ldb, k, 2, vecs); break;
+        case 1: dense_tile(c, ldc, start, ld_start, a, b, ldb, k, 1, vecs); break;
+    }
+}
+
+static void dense(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_start, fm_dense a, const float *b,
+                  ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t k, ptrdiff_t width) {
+    for (; width >= TILE_VECS * LANES; width -= TILE_VECS * LANES) {
+        dense_columns(c, ldc, start, ld_start, a, b, ldb, n, k, TILE_VECS);
+        c += TILE_VECS * LANES;
+        start += TILE_VECS * LANES;
+        b += TILE_VECS * LANES;
+    }
+#if TILE_VECS * LANES > FM_PAD
+    switch (width / LANES) {
+        case 3: dense_columns(c, ldc, start, ld_start, a, b, ldb, n, k, 3); break;
+        case 2: dense_columns(c, ldc, start, ld_start, a, b, ldb, n, k, 2); break;
+        case 1: dense_columns(c, ldc, start, ld_start, a, b, ldb, n, k, 1); break;
+    }
+#endif
+}
+
+INLINE void sparse_columns(float *restrict c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_start, fm_sparse a,
+                           const float *restrict b, ptrdiff_t ldb, ptrdiff_t n, const int vecs) {
+    for (ptrdiff_t i = 0; i < n; i++, c += ldc, start += ld_start) {
+        const fm_entry *x = a.entries + a.begin[i * a.stride], *end = a.entries + a.end[i * a.stride];
+        vec sum[ROW_VECS];
+        UNROLL for (int v = 0; v < vecs; v++) sum[v] = load(start + v * LANES);
+        for (; x < end; x++) {
+            const vec value = splat(x->value);
+            const float *w = b + x->index * ldb;
+            UNROLL for (int v = 0; v < vecs; v++) sum[v] += value * load(w + v * LANES);
+        }
+        UNROLL for (int v = 0; v < vecs; v++) store(c + v * LANES, sum[v]);
+    }
+}
+
+static void sparse(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_start, fm_sparse a, const float *b,
+                   ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t width) {
+    for (; width >= ROW_VECS * LANES; width -= ROW_VECS * LANES) {
+        sparse_columns(c, ldc, start, ld_start, a, b, ldb, n, ROW_VECS);
+        c += ROW_VECS * LANES;
+        start += ROW_VECS * LANES;
+        b += ROW_VECS * LANES;
+    }
+    for (; width > 0; width -= FM_PAD) {
+        sparse_columns(c, ldc, start, ld_start, a, b, ldb, n, FM_PAD / LANES);
+        c += FM_PAD;
+        start += FM_PAD;
+        b += FM_PAD;
+    }
+}
+
+/* ---- Lists of non-zero values ----------------------------------------------------------------------------------- */
+
+static void count_nonzero(ptrdiff_t *count, const float *x, ptrdiff_t n) {
+    ptrdiff_t total = 0;
+    while (n > 0) { /* short runs, so that the vectors count in 32 bits */
+        const ptrdiff_t run = n < 65536 ? n : 65536;
+        int32_t found = 0;
+        for (ptrdiff_t i = 0; i < run; i++) found += x[i] != 0;
+        total += found;
+        x += run;
+        n -= run;
+    }
+    *count = total;
+}
+
+#ifndef LIST_ROW
+/* Without a branch: each value is written, and the next one overwrites it if it was zero. */
+INLINE fm_entry *list_row(fm_entry *entry, const float *x, ptrdiff_t width, int32_t first) {
+    for (ptrdiff_t j = 0; j < width; j++) {
+        *entry = (fm_entry){first + (int32_t)j, x[j]};
+        entry += x[j] != 0;
+    }
+    return entry;
+}
+#endif
+
+static void list(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, ptrdiff_t stride, const float *x,
+                 ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t width, int32_t first) {
+    for (ptrdiff_t i = 0; i < n; i++)
+        end[i * stride] = list_row(entries + begin[i * stride], x + i * ldx, width, first) - entries;
+}
+
+static void list_columns(fm_entry *entries, ptrdiff_t *begin, fm_sparse a, ptrdiff_t n, ptrdiff_t columns,
+                         int32_t first) {
+    /* A counting sort: begin[j + 1] counts column j, then holds where its next entry goes, and ends as its end. */
+    memset(begin, 0, (size_t)(columns + 1) * sizeof *begin);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const fm_entry *x = a.entries + a.begin[i * a.stride], *end = a.entries + a.end[i * a.stride];
+        for (; x < end; x++) begin[x->index - first + 1]++;
+    }
+    for (ptrdiff_t j = 0, next = 0; j < columns; j++) {
+        const ptrdiff_t count = begin[j + 1];
+        begin[j + 1] = next;
+        next += count;
+    }
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const fm_entry *x = a.entries + a.begin[i * a.stride], *end = a.entries + a.end[i * a.stride];
+        for (; x < end; x++) entries[begin[x->index - first + 1]++] = (fm_entry){(int32_t)i, x->value};
+    }
+}
+
+/* ---- Moves and sums --------------------------------------------------------------------------------------------- */
+
+typedef float quad __attribute__((vector_size(16), aligned(4), may_alias));
+
+/* Four by four through registers: element by element the stores alone took three times as long. */
+INLINE void transpose_quad(float *restrict out, ptrdiff_t ld_out, const float *restrict in, ptrdiff_t ld_in) {
+    const quad a = *(const quad *)in, b = *(const quad *)(in + ld_in);
+    const quad c = *(const quad *)(in + 2 * ld_in), d = *(const quad *)(in + 3 * ld_in);
+    const quad ac_low = {a[0], c[0], a[1], c[1]}, ac_high = {a[2], c[2], a[3], c[3]};
+    const quad bd_low = {b[0], d[0], b[1], d[1]}, bd_high = {b[2], d[2], b[3], d[3]};
+    *(quad *)out = (quad){ac_low[0], bd_low[0], ac_low[1], bd_low[1]};
+    *(quad *)(out + ld_out) = (quad){ac_low[2], bd_low[2], ac_low[3], bd_low[3]};
+    *(quad *)(out + 2 * ld_out) = (quad){ac_high[0], bd_high[0], ac_high[1], bd_high[1]};
+    *(quad *)(out + 3 * ld_out) = (quad){ac_high[2], bd_high[2], ac_high[3], bd_high[3]};
+}
+
+static void transpose(float *restrict out, ptrdiff_t ld_out, const float *restrict in, ptrdiff_t ld_in, ptrdiff_t rows,
+                      ptrdiff_t columns) {
+    const ptrdiff_t whole_rows = rows & ~(ptrdiff_t)3, whole_columns = columns & ~(ptrdiff_t)3;
+    for (ptrdiff_t i = 0; i < whole_rows; i += 4)
+        for (ptrdiff_t j = 0; j < whole_columns; j += 4)
+            transpose_quad(out + j * ld_out + i, ld_out, in + i * ld_in + j, ld_in);
+    for (ptrdiff_t i = 0; i < rows; i++)
+        for (ptrdiff_t j = i < whole_rows ? whole_columns : 0; j < columns; j++) out[j * ld_out + i] = in[i * ld_in + j];
+}
+
+static void column_sums(float *restrict sums, const float *restrict x, ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t width) {
+    memset(sums, 0, (size_t)width * sizeof *sums);
+    for (ptrdiff_t i = 0; i < n; i++)
+        for (ptrdiff_t j = 0; j < width; j++) sums[j] += x[i * ldx + j];
+}
+
+/* ---- Elementary functions: at most 2 ulp from correct over the whole range of float ----------------------------- */
+
+INLINE float from_bits(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+INLINE uint32_t to_bits(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+/* e^x = 2^n e^r with n = round(x / ln 2): Cody & Waite's two-part ln 2, then a polynomial on |r| <= ln 2 / 2. */
+INLINE float exponential(float x) {
+    const float round = 12582912.0f; /* 1.5 * 2^23: adding it leaves the integer in the low bits */
+    x = x > 89.0f ? 89.0f : x;
+    x = x < -104.0f ? -104.0f : x;
+    const float shifted = x * 1.44269504f + round;
+    const float n = shifted - round;
+    const float r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+    float p = 1.98756915e-4f;
+    p = p * r + 1.39819994e-3f;
+    p = p * r + 8.33345190e-3f;
+    p = p * r + 4.16657960e-2f;
+    p = p * r + 1.66666657e-1f;
+    p = p * r + 5.00000000e-1f;
+    p = p * (r * r) + r + 1.0f;
+    /* In two factors, because 2^n alone overflows before the product does, and underflows likewise. */
+    const uint32_t exponent = to_bits(shifted) - 0x4B400000u;
+    const uint32_t half = (uint32_t)((int32_t)exponent >> 1);
+    return p * from_bits((half + 127u) << 23) * from_bits((exponent - half + 127u) << 23);
+}
+
+INLINE float hyperbolic_tangent(float x) {
+    const float magnitude = fabsf(x), square = x * x;
+    const float e = exponential(magnitude + magnitude);
+    const float large = 1.0f - 2.0f / (e + 1.0f);
+    float p = -5.70498872e-3f;
+    p = p * square + 2.06390887e-2f;
+    p = p * square - 5.37397155e-2f;
+    p = p * square + 1.33314422e-1f;
+    p = p * square - 3.33332819e-1f;
+    const float small = p * square * magnitude + magnitude;
+    return copysignf(magnitude < 0.625f ? small : large, x);
+}
+
+INLINE float logistic(float x) {
+    const float e = exponential(-fabsf(x)), reciprocal = 1.0f / (1.0f + e);
+    return x < 0.0f ? e * reciprocal : reciprocal;
+}
+
+/* ---- Activations ------------------------------------------------------------------------------------------------ */
+
+static void activate(float *h, ptrdiff_t count, int activation) {
+    switch (activation) {
+        case FM_IDENTITY: break;
+        case FM_RELU: /* in this order a NaN passes through, so that divergence is seen */
+            for (ptrdiff_t i = 0; i < count; i++) h[i] = 0.0f > h[i] ? 0.0f : h[i];
+            break;
+        case FM_TANH:
+            for (ptrdiff_t i = 0; i < count; i++) h[i] = hyperbolic_tangent(h[i]);
+            break;
+        case FM_LOGISTIC:
+            for (ptrdiff_t i = 0; i < count; i++) h[i] = logistic(h[i]);
+            break;
+    }
+}
+
+static void activate_backward(float *restrict dz, const float *restrict h, ptrdiff_t count, int activation) {
+    switch (activation) {
+        case FM_IDENTITY: break;
+        case FM_RELU:
+            for (ptrdiff_t i = 0; i < count; i++) dz[i] = h[i] > 0.0f ? dz[i] : 0.0f;
+            break;
+        case FM_TANH:
+            for (ptrdiff_t i = 0; i < count; i++) dz[i] *= 1.0f - h[i] * h[i];
+            break;
+        case FM_LOGISTIC:
+            for (ptrdiff_t i = 0; i < count; i++) dz[i] *= h[i] * (1.0f - h[i]);
+            break;
+    }
+}
+
+/* ---- Losses ----------------------------------------------------------------------------------------------------- */
+
+/* z becomes e^(z - max z), and what the sum of e^z is then comes as its two factors' logarithms: max + log(sum). */
+INLINE void shifted_exponentials(float *z, float *max, float *sum, ptrdiff_t m) {
+    float top = z[0], total = 0.0f;
+    for (ptrdiff_t j = 1; j < m; j++) top = z[j] > top ? z[j] : top;
+    for (ptrdiff_t j = 0; j < m; j++) z[j] = exponential(z[j] - top);
+    for (ptrdiff_t j = 0; j < m; j++) total += z[j];
+    *max = top;
+    *sum = total;
+}
+
+static void softmax(float *z, ptrdiff_t ld, ptrdiff_t n, ptrdiff_t m) {
+    for (ptrdiff_t i = 0; i < n; i++, z += ld) {
+        float max, sum;
+        shifted_exponentials(z, &max, &sum, m);
+        const float reciprocal = 1.0f / sum;
+        for (ptrdiff_t j = 0; j < m; j++) z[j] *= reciprocal;
+    }
+}
+
+/* loss = log(sum_j e^(z_j)) - z_label, or the mean of that over probability rows t; dz = softmax(z) - t. */
+static void cross_entropy(float *z, float *loss, ptrdiff_t ld, const int64_t *labels, const float *targets,
+                          const float *scale, ptrdiff_t n, ptrdiff_t m) {
+    for (ptrdiff_t i = 0; i < n; i++, z += ld) {
+        float max, sum;
+        if (labels) {
+            const float chosen = z[labels[i]];
+            shifted_exponentials(z, &max, &sum, m);
+            const float factor = scale[i] / sum;
+            for (ptrdiff_t j = 0; j < m; j++) z[j] *= factor;
+            z[labels[i]] -= scale[i];
+            loss[i] = logf(sum) + (max - chosen);
+        } else {
+            const float *t = targets + i * m;
+            float top = z[0], weighted = 0.0f, total = 0.0f;
+            for (ptrdiff_t j = 1; j < m; j++) top = z[j] > top ? z[j] : top;
+            for (ptrdiff_t j = 0; j < m; j++) weighted += t[j] * (top - z[j]), total += t[j];
+            shifted_exponentials(z, &max, &sum, m);
+            const float factor = scale[i] * total / sum;
+            for (ptrdiff_t j = 0; j < m; j++) z[j] = z[j] * factor - t[j] * scale[i];
+            loss[i] = total * logf(sum) + weighted;
+        }
+    }
+}
+
+/* loss = sum_j log(1 + e^(z_j)) - t_j z_j, with the exponent kept negative; dz = logistic(z) - t. */
+static void binary_cross_entropy(float *z, float *loss, ptrdiff_t ld, const int64_t *labels, const float *targets,
+                                 const float *scale, ptrdiff_t n, ptrdiff_t m) {
+    (void)labels;
+    for (ptrdiff_t i = 0; i < n; i++, z += ld, targets += m) {
+        float total = 0.0f;
+        for (ptrdiff_t j = 0; j < m; j++) {
+            const float positive = z[j] > 0.0f ? z[j] : 0.0f;
+            total += (positive - targets[j] * z[j]) + log1pf(expf(-fabsf(z[j])));
+            z[j] = (logistic(z[j]) - targets[j]) * scale[i];
+        }
+        loss[i] = total;
+    }
+}
+
+/* loss = sum_j (z_j - t_j)^2 / 2; dz = z - t. */
+static void squared_error(float *z, float *loss, ptrdiff_t ld, const int64_t *labels, const float *targets,
+                          const float *scale, ptrdiff_t n, ptrdiff_t m) {
+    (void)labels;
+    for (ptrdiff_t i = 0; i < n; i++, z += ld, targets += m) {
+        float total = 0.0f;
+        for (ptrdiff_t j = 0; j < m; j++) {
+            const float difference = z[j] - targets[j];
+            total += difference * difference;
+            z[j] = difference * scale[i];
+        }
+        loss[i] = 0.5f * total;
+    }
+}
+
+/* ---- Optimizers ------------------------------------------------------------------------------------------------- */
+
+static void store_gradient(float *restrict w, float *restrict gradient, float *restrict unused,
+                           const float *restrict g, ptrdiff_t count, const fm_step *step) {
+    (void)w, (void)unused, (void)step;
+    memcpy(gradient, g, (size_t)count * sizeof *g);
+}
+
+static void sgd(float *restrict w, float *restrict velocity, float *restrict unused, const float *restrict g,
+                ptrdiff_t count, const fm_step *step) {
+    (void)unused;
+    const float rate = step->rate, momentum = step->beta_1;
+    for (ptrdiff_t i = 0; i < count; i++) {
+        velocity[i] = momentum * velocity[i] + g[i];
+        w[i] -= rate * velocity[i];
+    }
+}
+
+static void nesterov(float *restrict w, float *restrict velocity, float *restrict unused, const float *restrict g,
+                     ptrdiff_t count, const fm_step *step) {
+    (void)unused;
+    const float rate = step->rate, momentum = step->beta_1;
+    for (ptrdiff_t i = 0; i < count; i++) {
+        velocity[i] = momentum * velocity[i] + g[i];
+        w[i] -= rate * (g[i] + momentum * velocity[i]);
+    }
+}
+
+static void adam(float *restrict w, float *restrict first, float *restrict second, const float *restrict g,
+                 ptrdiff_t count, const fm_step *step) {
+    const fm_step s = *step;
+    for (ptrdiff_t i = 0; i < count; i++) {
+        first[i] = s.beta_1 * first[i] + s.one_minus_beta_1 * g[i];
+        second[i] = s.beta_2 * second[i] + s.one_minus_beta_2 * (g[i] * g[i]);
+        w[i] = s.decay * w[i] - s.rate * first[i] / (sqrtf(second[i]) + s.epsilon);
+    }
+}
+
+/* ---- The table -------------------------------------------------------------------------------------------------- */
+
+const fm_kernels TABLE = {
+    .name = NAME,
+    .dense = dense,
+    .sparse = sparse,
+    .count_nonzero = count_nonzero,
+    .list = list,
+    .list_columns = list_columns,
+    .transpose = transpose,
+    .column_sums = column_sums,
+    .activate = activate,
+    .activate_backward = activate_backward,
+    .cross_entropy = cross_entropy,
+    .binary_cross_entropy = binary_cross_entropy,
+    .squared_error = squared_error,
+    .softmax = softmax,
+    .store = store_gradient,
+    .sgd = sgd,
+    .nesterov = nesterov,
+    .adam = adam,
+};
