@@ -1,0 +1,357 @@
+"""The ``fastmlp`` command: train, evaluate, predict, info."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+import fastmlp
+from fastmlp import threads
+
+if TYPE_CHECKING:
+    from fastmlp.network import MLP
+    from fastmlp.training import History
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the ``fastmlp`` command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments after the command's name; those of the process by default.
+
+    Returns
+    -------
+    int
+        The exit status: 0; 2 for an error of usage or data, told in one line on standard error; 130 for
+        Ctrl-C; 141 when the reader of standard output has gone.
+
+    Examples
+    --------
+    >>> from fastmlp.cli import main
+    >>> main(["--version"])  # doctest: +ELLIPSIS
+    fastmlp ...
+    0
+    """
+    try:
+        # only --help and --version make argparse exit: the errors of _Parser are ValueErrors
+        with suppress(SystemExit):
+            options = _parser().parse_args(argv)
+            options.run(options)
+        print(end="", flush=True)
+        return 0
+    except KeyboardInterrupt as stop:
+        return _fail(130, ": ".join(["interrupted", *stop.args]))
+    except BrokenPipeError:
+        return 141
+    except OSError as error:
+        return _fail(2, f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}")
+    except MemoryError as error:
+        return _fail(2, f"error: not enough memory: {error}")
+    except (ValueError, ImportError, fastmlp.DivergenceError) as error:
+        return _fail(2, f"error: {error}")
+    finally:
+        # Python flushes once more when it exits: what cannot be written now goes into nothing then
+        try:
+            print(end="", flush=True)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(status: int, message: str) -> int:
+    print("fastmlp:", " ".join(message.split()), file=sys.stderr)
+    return status
+
+
+# ---- the commands
+
+
+def _train(options: argparse.Namespace) -> None:
+    start = time.perf_counter()
+    if options.plot:
+        from fastmlp import plots  # noqa: PLC0415 - first, so that its absence does not cost a training
+
+    X, y = _load(options.data, "train")
+    Xv, yv = _load(options.data, "validation")
+    Xt, yt = _load(options.data, "test")
+    if Xt.shape[1] != X.shape[1]:
+        raise ValueError(f"{options.data}: the test images have {Xt.shape[1]} pixels, the training images {X.shape[1]}")
+    n_classes = 1 + max(int(labels.max()) for labels in (y, yv, yt))
+    network = fastmlp.MLP(
+        (X.shape[1], *options.hidden, n_classes),
+        init=options.init,
+        seed=options.seed,
+        n_threads=options.threads,
+    )
+    try:
+        history = network.fit(
+            X,
+            y,
+            epochs=options.epochs,
+            batch_size=options.batch_size,
+            optimizer=fastmlp.Adam(learning_rate=options.learning_rate),
+            validation_data=(Xv, yv),
+            verbose=not options.quiet,
+        )
+    except KeyboardInterrupt:
+        if not options.save:
+            raise
+        network.save(options.save)
+        raise KeyboardInterrupt(f"{options.save} holds the network of the last whole batch") from None
+    if options.save:
+        network.save(options.save)
+
+    test = network.evaluate(Xt, yt)
+    if options.json:
+        _write_json(options, network, history, test, time.perf_counter() - start)
+    if options.plot:
+        written = plots.write_all(options.plot, history, Xt, yt, network.predict_proba(Xt))
+        if "digits.png" not in written:
+            missing = f"no digits.png, no worst_mistakes.png: {X.shape[1]} inputs are no square image"
+            print("fastmlp:", missing, file=sys.stderr)
+    print(f"Accuracy: {test['accuracy']:.4f}")
+
+
+def _load(data: str, split: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
+    return fastmlp.load_mnist(split, path=None if data == "mnist" else data)
+
+
+def _write_json(
+    options: argparse.Namespace, network: MLP, history: History, test: dict[str, float], seconds: float
+) -> None:
+    import json  # noqa: PLC0415 - few commands need it
+
+    config = {name: value for name, value in vars(options).items() if name not in ("command", "run")}
+    keys = ("cost", "seconds", "validation_loss", "validation_accuracy")
+    rows = zip(history.loss, history.seconds, history.validation_loss, history.validation_accuracy, strict=True)
+    report = {
+        "config": {**config, "layer_sizes": network.layer_sizes, "threads": options.threads or threads.available()},
+        "epochs": [{"epoch": epoch, **dict(zip(keys, row, strict=True))} for epoch, row in enumerate(rows, start=1)],
+        "test_loss": test["loss"],
+        "test_accuracy": test["accuracy"],
+        "total_seconds": seconds,
+    }
+    Path(options.json).write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    result = fastmlp.load(options.model).evaluate(*_load(options.data, "test"))
+    for name, value in result.items():
+        print(f"{name.capitalize()}: {value:.4f}")
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from fastmlp.images import read_rows  # noqa: PLC0415 - few commands need it
+
+    network = fastmlp.load(options.model)
+    # all are read before the first is answered, so that a bad file spoils no half of an output
+    batches = [read_rows(file, network.layer_sizes[0]) for file in options.images]
+    for file, rows in zip(options.images, batches, strict=True):
+        for i, answer in enumerate(_answers(network, rows)):
+            print(f"{file}: {answer}" if len(rows) == 1 else f"{file}[{i}]: {answer}")
+
+
+def _answers(network: MLP, rows: npt.NDArray[np.float32]) -> Iterator[str]:
+    if network.loss == "cross_entropy":
+        probabilities = network.predict_proba(rows).max(axis=1)
+        for label, probability in zip(network.predict(rows), probabilities, strict=True):
+            yield f"{label}  {probability:.4f}"
+        return
+    outputs = network.predict(rows) if network.loss == "squared_error" else network.predict_proba(rows)
+    for values in outputs.reshape(len(rows), network.layer_sizes[-1]):
+        yield " ".join(f"{value:.6g}" for value in values)
+
+
+def _info(_: argparse.Namespace) -> None:
+    fastmlp.show_config()
+
+
+# ---- the command line
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that tells its errors as `main` tells all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message} (see {self.prog} --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="fastmlp",
+        description="Trains multilayer perceptrons on CPUs, fast.",
+        epilog="Exit status: 0; 2 after an error, told in one line on standard error; 130 after Ctrl-C.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"fastmlp {fastmlp.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    train = commands.add_parser(
+        "train",
+        help="train a network on MNIST, or on data in the same format",
+        description="Trains a network on the training images but the first 5,000, reports its progress on "
+        "those 5,000, and ends with its accuracy on the test images. After Ctrl-C, --save still writes the "
+        "network, as it was after the last whole batch.",
+        allow_abbrev=False,
+    )
+    train.set_defaults(run=_train)
+    _add_data(train)
+    train.add_argument(
+        "--hidden",
+        type=_sizes,
+        default="256,256",
+        metavar="N,N...",
+        help="units of the hidden layers (default: %(default)s)",
+    )
+    train.add_argument(
+        "--epochs",
+        type=_count,
+        default=15,
+        metavar="N",
+        help="passes over the training images (default: %(default)s)",
+    )
+    train.add_argument("--batch-size", type=_count, default=100, metavar="N", help="rows a step (default: %(default)s)")
+    train.add_argument("--learning-rate", type=_rate, default=0.001, metavar="X", help="of Adam (default: %(default)s)")
+    train.add_argument(
+        "--init",
+        choices=("he", "glorot", "normal"),
+        default="he",
+        help="how the weights are drawn; normal: weights and biases from N(0, 1) (default: %(default)s)",
+    )
+    train.add_argument(
+        "--seed",
+        type=_seed,
+        default=0,
+        metavar="N",
+        help="the same seed gives the same network (default: %(default)s)",
+    )
+    train.add_argument("--threads", type=_count, metavar="N", help="at most N threads (default: as it pays)")
+    train.add_argument("--save", type=_file, metavar="FILE", help="write the network, as safetensors")
+    train.add_argument(
+        "--plot",
+        type=_directory,
+        metavar="DIRECTORY",
+        help="write pictures: learning curves, digits, confusion matrix, worst mistakes (needs matplotlib)",
+    )
+    train.add_argument(
+        "--json",
+        type=_file,
+        metavar="FILE",
+        help="write options, costs, accuracies and times; total_seconds is from the loading of the data to "
+        "the result of the test",
+    )
+    train.add_argument("--quiet", action="store_true", help="print the last line alone, the accuracy")
+
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="print a saved network's loss and accuracy on the test images",
+        description="Prints the loss and the accuracy of a saved network on the test images.",
+        allow_abbrev=False,
+    )
+    evaluate.set_defaults(run=_evaluate)
+    _add_model(evaluate)
+    _add_data(evaluate)
+
+    predict = commands.add_parser(
+        "predict",
+        help="say what images are",
+        description="Prints a line for each image: its file (and its row, where a file has several), the "
+        "label and its probability; or the outputs, when the network was not trained for labels.",
+        allow_abbrev=False,
+    )
+    predict.set_defaults(run=_predict)
+    _add_model(predict)
+    predict.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="an image file (needs Pillow) of the size that the network was trained on, light on dark as "
+        "MNIST is; or rows or images in a .npy file (uint8, or floats in [0, 1]) or in an IDX file",
+    )
+
+    info = commands.add_parser(
+        "info",
+        help="print the version, the instruction set in use and the threads",
+        description="Prints the version, the instruction set in use and those compiled in, and the threads.",
+        allow_abbrev=False,
+    )
+    info.set_defaults(run=_info)
+    return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a network that 'fastmlp train --save' wrote")
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        default="mnist",
+        metavar="mnist|DIRECTORY",
+        help="MNIST itself, or a directory with four files named as MNIST's (default: %(default)s)",
+    )
+
+
+def _count(text: str) -> int:
+    with suppress(ValueError):
+        # up to what a C int holds
+        if 1 <= int(text) < 2**31:
+            return int(text)
+    raise argparse.ArgumentTypeError(f"wanted a whole number from 1, got {text!r}")
+
+
+def _seed(text: str) -> int:
+    with suppress(ValueError):
+        if 0 <= int(text) < 2**64:
+            return int(text)
+    raise argparse.ArgumentTypeError(f"wanted a whole number from 0 to 2**64 - 1, got {text!r}")
+
+
+def _rate(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"wanted a positive number, got {text!r}")
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(_count(size) for size in text.split(","))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"wanted whole numbers from 1 as in 256,256, got {text!r}") from None
+
+
+def _file(text: str) -> str:
+    """Refuse before the training what could not be written after it."""
+    path = Path(text)
+    if path.exists() and not path.is_file():
+        raise argparse.ArgumentTypeError(f"{text!r} is no file")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be written: there is no directory {str(path.parent)!r}")
+    for place in (path.parent, path):
+        if place.exists() and not os.access(place, os.W_OK):
+            raise argparse.ArgumentTypeError(f"{text!r} cannot be written: no permission")
+    return text
+
+
+def _directory(text: str) -> str:
+    """Refuse before the training what could not be made or filled after it."""
+    place = next(place for place in (Path(text), *Path(text).absolute().parents) if place.exists())
+    if not place.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be a directory: {str(place)!r} is a file")
+    if not os.access(place, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be written: no permission in {str(place)!r}")
+    return text

@@ -1,0 +1,593 @@
+"""The command: what it prints and writes, its exit status, and one clear line for every error."""
+
+import fcntl
+import gzip
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastmlp
+from fastmlp.cli import main
+
+SIDE, N_TEST = 6, 300
+K = SIDE * SIDE
+FAST = ("--hidden", "16", "--epochs", "2")
+
+
+def write_idx(path, array):
+    data = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+    path.write_bytes(gzip.compress(data, 1) if path.suffix == ".gz" else data)
+
+
+def images_of(labels, shape=(SIDE, SIDE)):
+    """Return noisy images of 10 patterns, one a label, mostly zeros as digits are."""
+    generator = np.random.default_rng(3)
+    patterns = generator.integers(0, 256, (10, *shape)) * (generator.random((10, *shape)) < 0.4)
+    noise = generator.integers(0, 60, (len(labels), *shape))
+    return np.where(patterns[labels] > 0, np.clip(patterns[labels] + noise, 0, 255), 0).astype(np.uint8)
+
+
+def write_data(folder, n_train=5600, shape=(SIDE, SIDE), ending=""):
+    """Write a data set in MNIST's format; training files need more than the 5,000 rows for validation."""
+    generator = np.random.default_rng(7)
+    for split, n in (("train", n_train), ("t10k", N_TEST)):
+        labels = generator.integers(0, 10, n, dtype=np.uint8)
+        write_idx(folder / f"{split}-images-idx3-ubyte{ending}", images_of(labels, shape))
+        write_idx(folder / f"{split}-labels-idx1-ubyte{ending}", labels)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    flags = ["--hidden", "32", "--epochs", "20", "--learning-rate", "0.01", "--quiet"]
+    assert main(["train", "--data", data, *flags, "--save", str(path)]) == 0
+    return str(path)
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command in this process: its exit status, standard output and standard error."""
+
+    def call(*arguments):
+        status = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return call
+
+
+@pytest.fixture
+def refused(run):
+    """Run a command that must end with status 2 and one line on standard error; return the line."""
+
+    def call(*arguments):
+        status, out, err = run(*arguments)
+        assert status == 2
+        assert out == ""
+        assert re.fullmatch(r"fastmlp: error: .+\n", err)
+        return err
+
+    return call
+
+
+def start(*arguments, **options):
+    """Start the command in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "fastmlp", *map(str, arguments)],
+        text=True,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+    )
+
+
+# ---- train
+
+
+def test_train_prints_a_line_an_epoch_and_the_accuracy(run, data):
+    status, out, err = run("train", "--data", data, *FAST)
+    *epochs, last = out.splitlines()
+    assert status == 0
+    assert err == ""
+    number = r"\d+[.]\d+"
+    for epoch, line in enumerate(epochs, start=1):
+        assert re.fullmatch(
+            f"Epoch: {epoch} cost={number} validation_loss={number} validation_accuracy={number} seconds={number}",
+            line,
+        )
+    assert len(epochs) == 2
+    assert re.fullmatch(r"Accuracy: [01]\.\d{4}", last)
+
+
+def test_quiet_prints_the_accuracy_alone(run, data):
+    status, out, err = run("train", "--data", data, *FAST, "--quiet")
+    assert status == 0
+    assert re.fullmatch(r"Accuracy: [01]\.\d{4}\n", out)
+    assert err == ""
+
+
+def test_the_same_seed_gives_the_same_network_and_another_another(run, data, tmp_path):
+    costs = []
+    for seed in (5, 5, 6):
+        run("train", "--data", data, *FAST, "--seed", seed, "--json", tmp_path / "result.json")
+        costs.append([epoch["cost"] for epoch in json.loads((tmp_path / "result.json").read_text())["epochs"]])
+    assert costs[0] == costs[1]
+    assert costs[0] != costs[2]
+
+
+def test_json_has_the_whole_result(run, data, tmp_path):
+    file = tmp_path / "result.json"
+    options = {
+        "data": data,
+        "hidden": "12,8",
+        "epochs": "3",
+        "batch-size": "50",
+        "learning-rate": "0.01",
+        "init": "glorot",
+        "seed": "11",
+        "threads": "1",
+        "save": str(tmp_path / "network"),
+        "plot": None,
+        "json": str(file),
+    }
+    flags = [word for name, value in options.items() if value for word in (f"--{name}", value)]
+    _, out, _ = run("train", *flags)
+    result = json.loads(file.read_text())
+    assert list(result) == ["config", "epochs", "test_loss", "test_accuracy", "total_seconds"]
+    assert result["config"] == {
+        "data": data,
+        "hidden": [12, 8],
+        "epochs": 3,
+        "batch_size": 50,
+        "learning_rate": 0.01,
+        "init": "glorot",
+        "seed": 11,
+        "threads": 1,
+        "save": options["save"],
+        "plot": None,
+        "json": str(file),
+        "quiet": False,
+        "layer_sizes": [K, 12, 8, 10],
+    }
+    assert [epoch["epoch"] for epoch in result["epochs"]] == [1, 2, 3]
+    for epoch, line in zip(result["epochs"], out.splitlines(), strict=False):
+        assert list(epoch) == ["epoch", "cost", "seconds", "validation_loss", "validation_accuracy"]
+        shown = dict(word.split("=") for word in line.split()[2:])
+        for name, text in shown.items():
+            assert epoch[name] == pytest.approx(float(text), rel=1e-2, abs=1e-2)
+    assert f"Accuracy: {result['test_accuracy']:.4f}" == out.splitlines()[-1]
+    assert result["test_loss"] > 0
+    assert result["total_seconds"] > sum(epoch["seconds"] for epoch in result["epochs"])
+
+
+def test_defaults_are_the_tutorials_job(run, data, tmp_path):
+    file = tmp_path / "result.json"
+    run("train", "--data", data, "--json", file)
+    config = json.loads(file.read_text())["config"]
+    assert config["layer_sizes"] == [K, 256, 256, 10]
+    chosen = {name: config[name] for name in ("epochs", "batch_size", "learning_rate", "init", "seed", "quiet")}
+    assert chosen == {
+        "epochs": 15,
+        "batch_size": 100,
+        "learning_rate": 0.001,
+        "init": "he",
+        "seed": 0,
+        "quiet": False,
+    }
+
+
+def test_init_reaches_the_network(run, data, tmp_path):
+    """The first epoch's costs from N(0, 1) weights are far above those from the scaled ones."""
+    cost = {}
+    for init in ("he", "glorot", "normal"):
+        run("train", "--data", data, "--epochs", "1", "--init", init, "--json", tmp_path / "result.json")
+        cost[init] = json.loads((tmp_path / "result.json").read_text())["epochs"][0]["cost"]
+    assert cost["normal"] > 10 * cost["he"]
+    assert cost["normal"] > 10 * cost["glorot"]
+    assert cost["he"] != cost["glorot"]
+
+
+def test_plot_writes_the_pictures(run, data, tmp_path):
+    pytest.importorskip("matplotlib", reason="draws with matplotlib")
+    status, _, err = run("train", "--data", data, *FAST, "--plot", tmp_path / "new" / "pictures")
+    assert (status, err) == (0, "")
+    assert sorted(file.name for file in (tmp_path / "new" / "pictures").iterdir()) == [
+        "confusion_matrix.png",
+        "digits.png",
+        "learning_curves.png",
+        "worst_mistakes.png",
+    ]
+
+
+def test_plot_leaves_out_what_is_not_square_and_says_so(run, tmp_path):
+    pytest.importorskip("matplotlib", reason="draws with matplotlib")
+    status, _, err = run("train", "--data", write_data(tmp_path, shape=(4, 5)), *FAST, "--plot", tmp_path / "pictures")
+    assert status == 0
+    assert err == "fastmlp: no digits.png, no worst_mistakes.png: 20 inputs are no square image\n"
+    assert len(list((tmp_path / "pictures").iterdir())) == 2
+
+
+def test_gzipped_data(run, tmp_path):
+    status, out, _ = run("train", "--data", write_data(tmp_path, ending=".gz"), *FAST)
+    assert status == 0
+    assert "Accuracy: " in out
+
+
+def test_labels_that_only_the_test_images_have_do_not_cost_the_training(run, tmp_path):
+    folder = write_data(tmp_path)
+    write_idx(tmp_path / "t10k-labels-idx1-ubyte", np.full(N_TEST, 12, np.uint8))
+    status, out, _ = run("train", "--data", folder, *FAST)
+    assert status == 0
+    assert out.endswith("Accuracy: 0.0000\n")
+
+
+# ---- evaluate, predict, info
+
+
+def test_a_saved_network_is_evaluated_as_it_was_trained(run, data, tmp_path):
+    file = tmp_path / "network.safetensors"
+    _, trained, _ = run("train", "--data", data, *FAST, "--save", file, "--json", tmp_path / "result.json")
+    status, out, err = run("evaluate", file, "--data", data)
+    loss, accuracy = out.splitlines()
+    assert (status, err) == (0, "")
+    assert loss == f"Loss: {json.loads((tmp_path / 'result.json').read_text())['test_loss']:.4f}"
+    assert accuracy == trained.splitlines()[-1]
+
+
+def test_training_learns_and_predict_says_so(run, model, tmp_path):
+    labels = np.arange(10)
+    np.save(tmp_path / "ten.npy", images_of(labels))
+    status, out, err = run("predict", model, tmp_path / "ten.npy")
+    lines = out.splitlines()
+    assert (status, err) == (0, "")
+    for i, line in enumerate(lines):
+        said = re.fullmatch(rf"{re.escape(str(tmp_path))}/ten\.npy\[{i}\]: (\d)  ([01]\.\d{{4}})", line)
+        assert said
+        assert 0.1 <= float(said[2]) <= 1
+    assert np.mean([int(line.split()[-2]) == label for line, label in zip(lines, labels, strict=True)]) >= 0.8
+
+
+def test_predict_gives_every_kind_of_file_the_same_answer(run, model, tmp_path):
+    images = pytest.importorskip("PIL.Image", reason="writes an image file")
+    digit = images_of([4])
+    images.fromarray(digit[0]).save(tmp_path / "digit.png")
+    np.save(tmp_path / "digit.npy", digit[0])
+    np.save(tmp_path / "floats.npy", (digit / 255).reshape(1, K))
+    write_idx(tmp_path / "digit.idx", digit)
+    write_idx(tmp_path / "digit.gz", digit)
+    names = [tmp_path / name for name in ("digit.png", "digit.npy", "floats.npy", "digit.idx", "digit.gz")]
+    status, out, _ = run("predict", model, *names)
+    assert status == 0
+    said = [line.split(": ") for line in out.splitlines()]
+    assert [name for name, _ in said] == [str(name) for name in names]
+    assert len({answer for _, answer in said}) == 1
+    network = fastmlp.load(model)
+    probability = network.predict_proba(digit.reshape(1, K).astype(np.float32) / 255)[0]
+    assert said[0][1] == f"{probability.argmax()}  {probability.max():.4f}"
+
+
+def test_a_file_given_twice_is_answered_twice(run, model, tmp_path):
+    np.save(tmp_path / "digit.npy", images_of([4]))
+    _, out, _ = run("predict", model, tmp_path / "digit.npy", tmp_path / "digit.npy")
+    assert len(out.splitlines()) == 2
+
+
+def test_predict_prints_the_outputs_of_a_regression(run, tmp_path):
+    network = fastmlp.MLP((4, 3, 2), loss="squared_error")
+    network.save(str(tmp_path / "regression"))
+    rows = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
+    np.save(tmp_path / "rows.npy", rows)
+    status, out, _ = run("predict", tmp_path / "regression", tmp_path / "rows.npy")
+    assert status == 0
+    said = np.array([line.split(": ")[1].split() for line in out.splitlines()], float)
+    np.testing.assert_allclose(said, network.predict(rows), rtol=1e-5)
+
+
+def test_info_shows_the_configuration(run, capsys):
+    fastmlp.show_config()
+    expected = capsys.readouterr().out
+    assert run("info") == (0, expected, "")
+    assert fastmlp.__version__ in expected
+
+
+def test_version_and_help(run):
+    assert run("--version") == (0, f"fastmlp {fastmlp.__version__}\n", "")
+    for arguments in (["--help"], ["train", "--help"], ["evaluate", "-h"], ["predict", "-h"], ["info", "-h"]):
+        status, out, err = run(*arguments)
+        assert (status, err) == (0, "")
+        assert out.startswith("usage: fastmlp")
+
+
+# ---- errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "the following arguments are required: COMMAND"),
+        (("tarin",), "invalid choice: 'tarin'"),
+        (("train", "--hiden", "3"), "unrecognized arguments: --hiden 3"),
+        (("train", "--epoch", "3"), "unrecognized arguments: --epoch 3"),
+        (
+            ("train", "--hidden", "256,x"),
+            "argument --hidden: wanted whole numbers from 1 as in 256,256, got '256,x'",
+        ),
+        (("train", "--hidden", "256,0"), "argument --hidden: wanted whole numbers from 1"),
+        (("train", "--hidden", ""), "argument --hidden: wanted whole numbers from 1 as in 256,256, got ''"),
+        (("train", "--epochs", "0"), "argument --epochs: wanted a whole number from 1, got '0'"),
+        (("train", "--epochs", "1.5"), "argument --epochs: wanted a whole number from 1, got '1.5'"),
+        (("train", "--epochs", "99999999999"), "argument --epochs: wanted a whole number from 1"),
+        (("train", "--epochs"), "argument --epochs: expected one argument"),
+        (("train", "--batch-size", "-1"), "argument --batch-size: wanted a whole number from 1, got '-1'"),
+        (("train", "--learning-rate", "0"), "argument --learning-rate: wanted a positive number, got '0'"),
+        (
+            ("train", "--learning-rate", "nan"),
+            "argument --learning-rate: wanted a positive number, got 'nan'",
+        ),
+        (
+            ("train", "--learning-rate", "inf"),
+            "argument --learning-rate: wanted a positive number, got 'inf'",
+        ),
+        (
+            ("train", "--learning-rate", "fast"),
+            "argument --learning-rate: wanted a positive number, got 'fast'",
+        ),
+        (("train", "--init", "zeros"), "argument --init: invalid choice: 'zeros'"),
+        (("train", "--seed", "-1"), "argument --seed: wanted a whole number from 0"),
+        (("train", "--seed", "lucky"), "argument --seed: wanted a whole number from 0"),
+        (("train", "--threads", "0"), "argument --threads: wanted a whole number from 1, got '0'"),
+        (
+            ("train", "--save", "/no/such/place"),
+            "argument --save: '/no/such/place' cannot be written: there is no",
+        ),
+        (("train", "--save", "/"), "argument --save: '/' is no file"),
+        (("train", "--save", "/dev/null"), "argument --save: '/dev/null' is no file"),
+        (
+            ("train", "--json", "/no/such/place"),
+            "argument --json: '/no/such/place' cannot be written: there is no",
+        ),
+        (("train", "--json", ""), "argument --json: '' is no file"),
+        (("train", "--plot", f"{__file__}/x"), "argument --plot: "),
+        (("train", "--data", "/no/such/place"), "/no/such/place"),
+        (("train", "digits"), "unrecognized arguments: digits"),
+        (("evaluate",), "the following arguments are required: MODEL"),
+        (("evaluate", "/no/such/model"), "/no/such/model: No such file or directory"),
+        (("evaluate", "/"), "/: Is a directory"),
+        (("evaluate", __file__), __file__),
+        (("predict", "model"), "the following arguments are required: IMAGE"),
+        (("predict", "/no/such/model", "image"), "/no/such/model: No such file or directory"),
+        (("info", "more"), "unrecognized arguments: more"),
+    ],
+    ids=lambda value: " ".join(value) or "nothing" if isinstance(value, tuple) else "",
+)
+def test_bad_command_lines(refused, arguments, message):
+    assert message in refused(*arguments)
+
+
+def test_usage_errors_point_to_the_help(refused):
+    assert refused("train", "--epochs", "0").endswith("(see fastmlp train --help)\n")
+
+
+def test_places_without_permission(refused, tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "file").chmod(0o400)
+    if os.access(tmp_path / "file", os.W_OK):
+        pytest.skip("this user may write everywhere")
+    assert "cannot be written: no permission" in refused("train", "--save", tmp_path / "file")
+    tmp_path.chmod(0o500)
+    assert "cannot be written: no permission" in refused("train", "--json", tmp_path / "new")
+    assert "cannot be written: no permission in" in refused("train", "--plot", tmp_path / "new")
+
+
+def test_nothing_is_made_by_a_refused_command(refused, tmp_path):
+    refused(
+        "train",
+        "--save",
+        tmp_path / "s",
+        "--json",
+        tmp_path / "j",
+        "--plot",
+        tmp_path / "p",
+        "--data",
+        tmp_path,
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_that_is_missing_malformed_or_too_small(refused, tmp_path):
+    assert "train-labels-idx1-ubyte" in refused("train", "--data", tmp_path)
+    folder = write_data(tmp_path, n_train=5000)
+    assert "5000" in refused("train", "--data", folder, *FAST)
+    write_data(tmp_path)
+    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(b"no IDX file")
+    assert "t10k-images-idx3-ubyte" in refused("train", "--data", folder, *FAST)
+    write_idx(tmp_path / "t10k-images-idx3-ubyte", np.zeros((7, SIDE, SIDE), np.uint8))
+    assert f"7 t10k images but {N_TEST} t10k labels" in refused("train", "--data", folder, *FAST)
+
+
+def test_test_images_of_another_size_are_refused_before_the_training(refused, tmp_path):
+    folder = write_data(tmp_path)
+    write_idx(tmp_path / "t10k-images-idx3-ubyte", np.zeros((N_TEST, 3, 3), np.uint8))
+    assert f"the test images have 9 pixels, the training images {K}" in refused("train", "--data", folder, *FAST)
+
+
+def test_a_network_beyond_the_memory(refused, data):
+    refused("train", "--data", data, "--hidden", "2147483647,2147483647")
+
+
+def test_evaluate_on_data_of_another_size(refused, model):
+    assert f"{K}" in refused("evaluate", model, "--data", "mnist")
+
+
+def test_a_damaged_model(refused, model, tmp_path):
+    whole = Path(model).read_bytes()
+    for keep in (0, 7, 100, len(whole) - 1):
+        (tmp_path / "damaged").write_bytes(whole[:keep])
+        assert str(tmp_path / "damaged") in refused("evaluate", tmp_path / "damaged")
+
+
+def test_images_that_do_not_fit_spoil_no_half_of_an_output(refused, model, tmp_path):
+    np.save(tmp_path / "good.npy", images_of([1]))
+    np.save(tmp_path / "bad.npy", np.zeros((28, 28), np.uint8))
+    line = refused("predict", model, tmp_path / "good.npy", tmp_path / "bad.npy")
+    assert f"bad.npy: the shape is (28, 28), the network takes ({K},), (n, {K}), (6, 6) or (n, 6, 6)" in line
+    assert f"{tmp_path}/absent.png: No such file" in refused("predict", model, tmp_path / "absent.png")
+    assert f"{tmp_path}: Is a directory" in refused("predict", model, tmp_path)
+
+
+def test_an_image_of_another_size(refused, model, tmp_path):
+    images = pytest.importorskip("PIL.Image", reason="writes an image file")
+    images.new("L", (28, 28)).save(tmp_path / "large.png")
+    assert "large.png: the image is 28x28, the network takes 6x6" in refused("predict", model, tmp_path / "large.png")
+
+
+def test_divergence(refused, data, tmp_path):
+    line = refused("train", "--data", data, *FAST, "--quiet", "--learning-rate", "1e38", "--save", tmp_path / "s")
+    assert "epoch" in line
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_missing_matplotlib_is_told_before_the_training(data, tmp_path):
+    script = f"""
+import sys
+sys.modules["matplotlib"] = None
+from fastmlp.cli import main
+sys.exit(main(["train", "--data", {data!r}, "--plot", {str(tmp_path)!r}]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == "fastmlp: error: plots need matplotlib: pip install 'fastmlp[plot]'\n"
+
+
+# ---- as a process
+
+
+def test_python_m_fastmlp_is_the_command(data):
+    process = start("train", "--data", data, *FAST, "--quiet")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert re.fullmatch(r"Accuracy: [01]\.\d{4}\n", out)
+    assert err == ""
+
+
+def test_exit_status_and_one_line_of_a_process():
+    process = start("train", "--epochs", "0")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert out == ""
+    assert err.count("\n") == 1
+
+
+@pytest.fixture
+def interruptible():
+    """Let children obey SIGINT, which a process that ignores it would have them ignore as well."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("save", [True, False])
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c(run, data, tmp_path, save):
+    file = tmp_path / "network.safetensors"
+    flags = ["--save", file] if save else []
+    process = start("train", "--data", data, "--epochs", "1000000", *flags)
+    assert process.stdout.readline().startswith("Epoch: 1 cost=")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    if save:
+        assert err == f"fastmlp: interrupted: {file} holds the network of the last whole batch\n"
+        assert run("evaluate", file, "--data", data)[0] == 0
+    else:
+        assert err == "fastmlp: interrupted\n"
+
+
+@pytest.mark.parametrize("arguments", [["predict"], ["train"]])
+def test_a_reader_that_goes_away(data, model, tmp_path, arguments):
+    if arguments == ["predict"]:
+        np.save(tmp_path / "many.npy", np.zeros((20_000, K), np.float32))
+        process = start("predict", model, tmp_path / "many.npy")
+    else:
+        process = start("train", "--data", data, "--hidden", "8", "--epochs", "1000000")
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(timeout=60) == 141
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no /dev/full")
+def test_a_full_disk():
+    with open("/dev/full", "w") as full:
+        process = start("info", stdout=full)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert re.fullmatch(r"fastmlp: error: .*No space left on device\n", err)
+
+
+def read_terminal(*arguments):
+    """Run the command with a terminal for both its outputs; return what the terminal got."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
+    process = start(*arguments, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    # Linux reports the end of a terminal as an input/output error
+    while chunk := _read_or_nothing(ours):
+        shown += chunk
+    os.close(ours)
+    assert process.wait(timeout=60) == 0
+    return shown.decode()
+
+
+def _read_or_nothing(descriptor):
+    try:
+        return os.read(descriptor, 4096)
+    except OSError:
+        return b""
+
+
+def test_a_terminal_gets_a_progress_bar(data):
+    shown = read_terminal("train", "--data", data, *FAST)
+    assert re.search(r"Epoch 2/2: +\d+%\|", shown)
+    assert re.search(r"\rEpoch: 2 cost=[^\r]+\r\n", shown)
+    assert re.search(r"Accuracy: [01]\.\d{4}\r\n$", shown)
+
+
+def test_quiet_on_a_terminal(data):
+    shown = read_terminal("train", "--data", data, *FAST, "--quiet")
+    assert re.fullmatch(r"Accuracy: [01]\.\d{4}\r\n", shown)
+
+
+def test_a_pipe_gets_plain_lines(data):
+    process = start("train", "--data", data, *FAST)
+    out, err = process.communicate(timeout=60)
+    assert err == ""
+    assert "\r" not in out
+    assert [line.split()[0] for line in out.splitlines()] == ["Epoch:", "Epoch:", "Accuracy:"]
+
+
+def test_the_command_starts_without_what_it_may_not_need():
+    script = """
+import sys
+import fastmlp.cli
+print({"matplotlib", "PIL", "tqdm", "safetensors", "json"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

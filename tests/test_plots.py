@@ -1,0 +1,248 @@
+"""Each picture shows the numbers it was given; pyplot and displays are left alone."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+plots = pytest.importorskip("fastmlp.plots", reason="draws with matplotlib", exc_type=ImportError)
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def history(loss, validation_loss=(), validation_accuracy=()):
+    return SimpleNamespace(
+        loss=list(loss),
+        validation_loss=list(validation_loss),
+        validation_accuracy=list(validation_accuracy),
+        seconds=[1.0] * len(loss),
+    )
+
+
+def answers(n, m=10, k=64, seed=0):
+    """Return images, labels, predictions and probabilities, some of the predictions wrong."""
+    generator = np.random.default_rng(seed)
+    probabilities = generator.dirichlet(np.full(m, 0.2), n)
+    predictions = probabilities.argmax(axis=1)
+    labels = np.where(generator.random(n) < 0.3, generator.integers(0, m, n), predictions)
+    return generator.random((n, k), dtype=np.float32), labels, predictions, probabilities
+
+
+def texts(figure):
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def frames(figure):
+    return [patch.get_edgecolor() for patch in figure.axes[0].patches]
+
+
+def drawn(figure, tmp_path):
+    figure.savefig(tmp_path / "figure.png")
+    return (tmp_path / "figure.png").read_bytes()
+
+
+def test_learning_curves_show_the_history(tmp_path):
+    figure = plots.learning_curves(history([0.5, 0.3, 0.2], [0.6, 0.4, 0.45], [0.8, 0.95, 0.9]))
+    cost, accuracy = figure.axes
+    for line, values in zip(cost.lines, [[0.5, 0.3, 0.2], [0.6, 0.4, 0.45]], strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3])
+        np.testing.assert_array_equal(line.get_ydata(), values)
+    curve, best = accuracy.lines
+    np.testing.assert_allclose(curve.get_ydata(), [80, 95, 90])
+    assert (best.get_xdata()[0], best.get_ydata()[0]) == (2, 95)
+    assert [text.get_text() for text in cost.get_legend().get_texts()] == [
+        "training: 0.2 at the end",
+        "validation: 0.45 at the end",
+    ]
+    assert [text.get_text() for text in accuracy.get_legend().get_texts()] == [
+        "90.00 % at the end",
+        "best: 95.00 % in epoch 2",
+    ]
+    assert drawn(figure, tmp_path).startswith(PNG)
+
+
+def test_learning_curves_without_validation(tmp_path):
+    figure = plots.learning_curves(history([0.5]))
+    assert len(figure.axes) == 1
+    assert len(figure.axes[0].lines) == 1
+    assert drawn(figure, tmp_path).startswith(PNG)
+
+
+@pytest.mark.parametrize(
+    ("loss", "scale"), [([175.7, 39.18, 0.83], "log"), ([0.25, 0.1, 0.05], "linear"), ([1.0, 0.0], "linear")]
+)
+def test_the_cost_is_logarithmic_when_it_falls_far(loss, scale, tmp_path):
+    figure = plots.learning_curves(history(loss))
+    assert figure.axes[0].get_yscale() == scale
+    assert drawn(figure, tmp_path).startswith(PNG)
+
+
+def test_digits_show_the_first_50_with_what_is_said_of_them(tmp_path):
+    images, labels, predictions, probabilities = answers(60)
+    figure = plots.digits(images, labels, predictions, probabilities)
+    shown = [image.get_array() for image in figure.axes[0].images]
+    np.testing.assert_array_equal(shown, images[:50].reshape(50, 8, 8))
+    expected = []
+    for label, guess, row in zip(labels[:50], predictions, probabilities, strict=False):
+        expected += [f"{guess}" if guess == label else f"{guess}, is {label}", plots._percent(row[guess])]
+    assert texts(figure) == expected
+    wrong = (labels != predictions)[:50]
+    assert figure.axes[0].get_title(loc="left") == f"The first 50 rows: {wrong.sum()} wrong"
+    assert drawn(figure, tmp_path).startswith(PNG)
+
+
+def test_wrong_digits_and_only_those_are_framed_in_red():
+    images, labels, predictions, probabilities = answers(30)
+    figure = plots.digits(images, labels, predictions, probabilities)
+    red = np.array([frame[0] > 0.5 > frame[1] for frame in frames(figure)])
+    np.testing.assert_array_equal(red, labels != predictions)
+
+
+@pytest.mark.parametrize("side", [1, 2, 8, 28])
+@pytest.mark.parametrize("flat", [True, False])
+def test_images_of_any_square_size(side, flat, tmp_path):
+    images, labels, predictions, probabilities = answers(7, k=side * side)
+    images = images if flat else images.reshape(7, side, side)
+    for draw in (plots.digits, plots.worst_mistakes):
+        figure = draw(images, labels, predictions, probabilities)
+        assert all(image.get_array().shape == (side, side) for image in figure.axes[0].images)
+        assert drawn(figure, tmp_path).startswith(PNG)
+
+
+def test_worst_mistakes_are_the_surest_wrong_answers_in_order(tmp_path):
+    images, labels, predictions, probabilities = answers(200)
+    figure = plots.worst_mistakes(images, labels, predictions, probabilities)
+    confidence = probabilities.max(axis=1)
+    wrong = sorted(np.flatnonzero(labels != predictions), key=lambda i: -confidence[i])
+    assert len(wrong) > 24
+    expected = []
+    for i in wrong[:24]:
+        expected += [f"{predictions[i]}, is {labels[i]}", f"{plots._percent(confidence[i])}, row {i}"]
+    assert texts(figure) == expected
+    shown = [image.get_array() for image in figure.axes[0].images]
+    np.testing.assert_array_equal(shown, images[wrong[:24]].reshape(24, 8, 8))
+    assert figure.axes[0].get_title(loc="left") == f"{len(wrong)} of 200 rows are wrong; the 24 surest of them"
+    assert drawn(figure, tmp_path).startswith(PNG)
+
+
+@pytest.mark.parametrize(
+    ("probability", "shown"), [(1.0, "100.0%"), (0.9999, ">99.9%"), (0.9994, "99.9%"), (0.5, "50.0%")]
+)
+def test_nothing_but_certainty_is_shown_as_100_percent(probability, shown):
+    figure = plots.digits([[0.5]], [0], [0], [[probability, 1 - probability]])
+    assert texts(figure) == ["0", shown]
+
+
+def test_no_mistakes(tmp_path):
+    images, _, predictions, probabilities = answers(5)
+    figure = plots.worst_mistakes(images, predictions, predictions, probabilities)
+    assert figure.axes[0].get_title(loc="left") == "0 of 5 rows are wrong"
+    assert texts(figure) == []
+    assert drawn(figure, tmp_path).startswith(PNG)
+
+
+@settings(deadline=None, max_examples=25)
+@given(pairs=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=60))
+def test_confusion_matrix_counts(pairs):
+    truth, guess = np.array(pairs).T
+    figure = plots.confusion_matrix(truth, guess)
+    names = sorted({*truth.tolist(), *guess.tolist()})
+    expected = [f"{pairs.count((i, j))}" for i in names for j in names]
+    shares = [f"{np.mean(guess[truth == i] == i):.1%}" if (truth == i).any() else "none" for i in names]
+    assert texts(figure) == [*expected, "recognised", *shares]
+    assert figure.axes[0].get_title(loc="left").startswith(f"{(truth == guess).sum()} of {len(truth)} right")
+
+
+@pytest.mark.parametrize(
+    ("truth", "guess"),
+    [([7], [7]), (["cat", "dog", "cat"], ["cat", "cat", "dog"]), (range(30), [*range(1, 30), 0])],
+    ids=["one class", "names", "30 classes, all wrong"],
+)
+def test_confusion_matrix_of_unusual_labels(truth, guess, tmp_path):
+    figure = plots.confusion_matrix(list(truth), guess)
+    names = [f"{name}" for name in sorted({*truth, *guess})]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == names
+    assert drawn(figure, tmp_path).startswith(PNG)
+
+
+def test_large_counts_have_separators():
+    assert texts(plots.confusion_matrix([1] * 1234, [1] * 1234)) == ["1,234", "recognised", "100.0%"]
+
+
+GOOD = dict(zip(("images", "labels", "predictions", "probabilities"), answers(4), strict=True))
+
+
+@pytest.mark.parametrize("draw", [plots.digits, plots.worst_mistakes])
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"images": np.zeros((4, 20))}, r"images must be square.*got shape \(4, 20\)"),
+        ({"images": np.zeros((4, 4, 16))}, r"images must be square.*got shape \(4, 4, 16\)"),
+        ({"images": np.zeros((0, 64))}, r"images must have at least one row: got shape \(0, 64\)"),
+        ({"images": 3.0}, r"images must have at least one row: got shape \(\)"),
+        ({"labels": np.zeros(5)}, r"labels must be \(4,\), one for each image: got shape \(5,\)"),
+        ({"predictions": np.zeros((4, 1))}, r"predictions must be \(4,\).*got shape \(4, 1\)"),
+        ({"probabilities": np.zeros(4)}, r"probabilities must be \(4, m\).*got shape \(4,\)"),
+        ({"probabilities": np.zeros((3, 10))}, r"probabilities must be \(4, m\).*got shape \(3, 10\)"),
+    ],
+)
+def test_shapes_that_disagree(draw, changed, message):
+    with pytest.raises(ValueError, match=message):
+        draw(**{**GOOD, **changed})
+
+
+@pytest.mark.parametrize(("truth", "guess"), [([1, 2], [1]), ([], []), ([[1]], [[1]]), (1, 1)])
+def test_labels_that_disagree(truth, guess):
+    with pytest.raises(ValueError, match=r"y_true and y_pred must both be \(n,\)"):
+        plots.confusion_matrix(truth, guess)
+
+
+def test_write_all_writes_four_pictures(tmp_path):
+    images, labels, _, probabilities = answers(60)
+    folder = tmp_path / "new" / "folder"
+    names = plots.write_all(folder, history([0.5, 0.2]), images, labels, probabilities)
+    assert sorted(names) == [
+        "confusion_matrix.png",
+        "digits.png",
+        "learning_curves.png",
+        "worst_mistakes.png",
+    ]
+    assert sorted(file.name for file in folder.iterdir()) == sorted(names)
+    assert all((folder / name).read_bytes().startswith(PNG) for name in names)
+
+
+def test_write_all_leaves_out_images_that_are_not_square(tmp_path):
+    _, labels, _, probabilities = answers(60)
+    names = plots.write_all(tmp_path, history([0.5]), np.zeros((60, 20)), labels, probabilities)
+    assert sorted(names) == ["confusion_matrix.png", "learning_curves.png"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(names)
+
+
+def test_pyplot_is_left_alone(tmp_path):
+    script = f"""
+import sys
+import numpy as np
+from types import SimpleNamespace
+from fastmlp import plots
+history = SimpleNamespace(loss=[1.0], validation_loss=[1.0], validation_accuracy=[1.0], seconds=[1.0])
+plots.write_all({str(tmp_path)!r}, history, np.eye(4), [0, 1, 1, 1], np.eye(4))
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)
+
+
+def test_without_matplotlib_the_extra_is_named():
+    script = """
+import sys
+sys.modules["matplotlib"] = None
+try:
+    import fastmlp.plots
+except ImportError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "plots need matplotlib: pip install 'fastmlp[plot]'\n"
