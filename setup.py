@@ -72,8 +72,8 @@ def extension(name):
     return Extension(
         f"fastmlp.{name}",
         [f"fastmlp/{name}.pyx"],
-        include_dirs=["src"],
-        depends=SOURCES,
+        include_dirs=["src", "fastmlp"],
+        depends=[*SOURCES, "fastmlp/_rendezvous.h"],
         # Cython's own output: -O3 would only make it larger.
         extra_compile_args=["-O2", "-ffp-contract=fast", "-Wno-unused-function"],
     )

@@ -6,6 +6,7 @@ Weights and activations are kept in panels of 64 columns. A step is a program: a
 independent tasks, which the threads share out; no sum is ever split, so that any number of threads gives the same bits.
 """
 
+cimport cython
 from cython.parallel cimport parallel, prange, threadid
 from libc.math cimport pow, sqrt
 from libc.stdint cimport int64_t, uint64_t
@@ -19,6 +20,25 @@ from fastmlp._kernels cimport (
     FM_IDENTITY, FM_PAD, FM_PANEL, FM_RELU, fm_dense, fm_entry, fm_flush_denormals, fm_loss_gradient,
     fm_restore_denormals, fm_sparse, fm_step, fm_update, kernels, loss_kernel,
 )
+
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+    #include <omp.h>
+    #else
+    #define omp_get_num_threads() 1
+    #endif
+    """
+    int omp_get_num_threads() noexcept nogil
+
+cdef extern from "_rendezvous.h" nogil:
+    ctypedef struct Rendezvous:
+        pass
+    void open_rendezvous(Rendezvous *r)
+    void close_rendezvous(Rendezvous *r)
+    long claim(Rendezvous *r)
+    bint arrive(Rendezvous *r, int n_threads)
+    void release(Rendezvous *r)
 
 # Rows of weights that the sparse product reads at a time: 112 rows of 256 bytes stay in a 32 KB L1 cache. For the
 # weight gradient the same number of rows of dz.
@@ -101,6 +121,7 @@ cdef inline Py_ssize_t width_of(Py_ssize_t m, Py_ssize_t panel) noexcept nogil:
     return min(<Py_ssize_t>FM_PANEL, padded(m) - panel * FM_PANEL)
 
 
+@cython.final
 cdef class Buffers:
     """Memory that lives as long as this object, zeroed, each piece at the start of a cache line."""
 
@@ -258,6 +279,7 @@ cdef void update(const Layer *layer, const Matrix *x, const Matrix *dz, const fl
 
 # ---- The rows that training and prediction read -------------------------------------------------------------------------
 
+@cython.final
 cdef class Inputs:
     """The rows of X: dense as they are or, where most values are zero, as lists of the others, made once.
 
@@ -404,6 +426,7 @@ cdef void list_columns(const Matrix *x, Py_ssize_t block, Py_ssize_t chunk, Py_s
 
 # ---- Training ---------------------------------------------------------------------------------------------------------
 
+@cython.final
 cdef class Trainer:
     """One run of training: the network in panels, the buffers of a batch, and the program of a step.
 
@@ -460,7 +483,13 @@ cdef class Trainer:
     cdef Task *tasks[2]
     cdef Phase *phases[2]
     cdef Py_ssize_t n_phases
-    cdef uint64_t *denormals                # each thread's own setting
+    cdef Rendezvous rendezvous
+
+    def __cinit__(self, *arguments):
+        open_rendezvous(&self.rendezvous)
+
+    def __dealloc__(self):
+        close_rendezvous(&self.rendezvous)
 
     def __init__(self, layer_sizes, const float[::1] parameters, moments, int activation, int loss, Inputs inputs,
                  labels, targets, sample_weight, Py_ssize_t batch_size, optimizer, Py_ssize_t step, int n_threads):
@@ -500,7 +529,6 @@ cdef class Trainer:
         self.labels = <int64_t *>buffers.get(8 * self.batch_size)
         self.targets = buffers.floats(self.batch_size * self.m)
         self.scale, self.losses = buffers.floats(self.batch_size), buffers.floats(self.batch_size)
-        self.denormals = <uint64_t *>buffers.get(8 * n_threads)
         self.write_program(0, self.batch_size)
         self.write_program(1, self.n - (self.n_batches - 1) * self.batch_size)
 
@@ -663,43 +691,41 @@ cdef class Trainer:
         """Take a slice of steps, about 10 ms of work, without the GIL."""
         cdef Py_ssize_t batches = min(self.slice, self.n_batches - self.batch)
         started = time.perf_counter()
-        with nogil:
-            self.run_batches(batches)
+        if self.n_threads == 1:  # and no parallel region, which a forked child could not enter
+            with nogil:
+                self.work(0, 1, batches)
+        else:
+            with nogil, parallel(num_threads=self.n_threads):
+                self.work(threadid(), omp_get_num_threads(), batches)
         elapsed = time.perf_counter() - started
         self.slice = max(1, min(2 * self.slice, int(SLICE / max(elapsed, 1e-9) * batches)))
 
-    cdef void run_batches(self, Py_ssize_t batches) noexcept nogil:
-        cdef Py_ssize_t last = self.batch + batches, start = self.batch, batch = 0, i = 0, t
-        cdef int which = 0, thread = 0
-        if self.n_threads == 1:
-            fm_flush_denormals(self.denormals)
-            for batch in range(start, last):
-                which = batch == self.n_batches - 1
-                for i in range(self.n_phases):
-                    for t in range(self.phases[which][i].first, self.phases[which][i].end):
-                        self.run_task(&self.tasks[which][t])
-                self.end_batch()
-            fm_restore_denormals(self.denormals)
-            return
-        with parallel(num_threads=self.n_threads):
-            thread = threadid()
-            fm_flush_denormals(&self.denormals[thread])
-            for batch in range(start, last):
-                which = batch == self.n_batches - 1
-                for i in range(self.n_phases):
-                    if self.phases[which][i].dynamic:
-                        for t in prange(self.phases[which][i].first, self.phases[which][i].end, schedule="dynamic"):
-                            self.run_task(&self.tasks[which][t])
-                    else:
-                        for t in prange(self.phases[which][i].first, self.phases[which][i].end, schedule="static"):
-                            self.run_task(&self.tasks[which][t])
-                for t in prange(1):
-                    self.end_batch()
-            fm_restore_denormals(&self.denormals[thread])
-
-    cdef void end_batch(self) noexcept nogil:
-        self.batch += 1
-        self.step += 1
+    cdef void work(self, int thread, int n_threads, Py_ssize_t batches) noexcept nogil:
+        """One thread's part of some batches. The last thread to arrive at the end of a phase begins the next one."""
+        cdef Py_ssize_t last = self.batch + batches, batch, i, t, count
+        cdef const Phase *phase
+        cdef const Task *tasks
+        cdef uint64_t denormals
+        fm_flush_denormals(&denormals)
+        for batch in range(self.batch, last):
+            tasks = self.tasks[batch == self.n_batches - 1]
+            for i in range(self.n_phases):
+                phase = &self.phases[batch == self.n_batches - 1][i]
+                count = phase.end - phase.first
+                if phase.dynamic:
+                    t = claim(&self.rendezvous)
+                    while t < count:
+                        self.run_task(&tasks[phase.first + t])
+                        t = claim(&self.rendezvous)
+                else:
+                    for t in range(count * thread // n_threads, count * (thread + 1) // n_threads):
+                        self.run_task(&tasks[phase.first + t])
+                if arrive(&self.rendezvous, n_threads):
+                    if i == self.n_phases - 1:
+                        self.batch += 1
+                        self.step += 1
+                    release(&self.rendezvous)
+        fm_restore_denormals(&denormals)
 
     @property
     def cost(self):
