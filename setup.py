@@ -14,8 +14,9 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
 
 # Not -ffast-math: it also sets flush-to-zero in every process that loads the library. What these three allow is
-# multiply-adds, a square root without errno, and computing both sides of a choice.
-C_FLAGS = ["-O3", "-std=c11", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
+# multiply-adds, a square root without errno, and computing both sides of a choice. -g0, because many a Python passes
+# on the -g that it was built with: two thirds of the package would be debugging symbols.
+C_FLAGS = ["-O3", "-g0", "-std=c11", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
 if os.environ.get("FASTMLP_WERROR"):
     C_FLAGS += ["-Wall", "-Wextra", "-Werror"]
 
@@ -56,6 +57,8 @@ class BuildExtensions(build_ext):
         super().build_extensions()
 
     def has_openmp(self):
+        if os.environ.get("FASTMLP_NO_OPENMP"):
+            return False
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder, "probe.c")
             source.write_text("#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n")
@@ -75,7 +78,7 @@ def extension(name):
         include_dirs=["src", "fastmlp"],
         depends=[*SOURCES, "fastmlp/_rendezvous.h"],
         # Cython's own output: -O3 would only make it larger.
-        extra_compile_args=["-O2", "-ffp-contract=fast", "-Wno-unused-function"],
+        extra_compile_args=["-O2", "-g0", "-ffp-contract=fast", "-Wno-unused-function"],
     )
 
 
