@@ -86,7 +86,7 @@ class ProgressBar(Callback):
 
     def on_fit_begin(self, progress: Progress) -> None:
         """Open the bar."""
-        if sys.stderr.isatty():
+        if sys.stderr is not None and sys.stderr.isatty():
             from tqdm import tqdm  # noqa: PLC0415 - 30 ms, which only a bar is worth
 
             self._bar = tqdm(total=progress.n_batches, unit="batch", leave=False, dynamic_ncols=True)

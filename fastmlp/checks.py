@@ -1,13 +1,19 @@
-"""What comes in from outside, checked and brought to the form that the engine reads: float32 rows, int64 labels."""
+"""What comes in from outside, checked and brought to the form that the engine reads: float32 rows, int64 labels.
 
+First types and shapes, which cost nothing to look at, and only then values, smallest array first: an argument that
+is not what it should be is found before anything of its size is made.
+"""
+
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Targets", "integer", "one_of", "rows", "sample_weights", "seed", "targets"]
+__all__ = ["Targets", "boolean", "examples", "integer", "one_of", "rows", "sample_weights", "shapes"]
 
+Array = NDArray[Any]
 Float32 = NDArray[np.float32]
 
 
@@ -18,15 +24,15 @@ class Targets(NamedTuple):
     values: Float32 | None
 
     @property
-    def given(self) -> NDArray[Any]:
+    def given(self) -> Array:
         """The one that is not None."""
         given = self.values if self.labels is None else self.labels
         assert given is not None
         return given
 
 
-def integer(name: str, value: object, least: int) -> int:
-    """Return a whole number of at least `least`.
+def integer(name: str, value: object, least: int, most: int | None = None) -> int:
+    """Return a whole number from `least` to `most`.
 
     Examples
     --------
@@ -35,25 +41,26 @@ def integer(name: str, value: object, least: int) -> int:
     3
     """
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral):
-        raise TypeError(f"{name} must be a whole number, not {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, not {value}")
-    return int(value)
+        raise TypeError(f"{name} must be a whole number, not {value!r:.80}")
+    number = int(value)
+    if number < least or (most is not None and number > most):
+        wanted = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name} must be {wanted}, not {number}")
+    return number
 
 
-def seed(value: object) -> int:
-    """Return a seed: a whole number that fits 64 bits without a sign.
+def boolean(name: str, value: object) -> bool:
+    """Return True or False; nothing else is taken for one of them.
 
     Examples
     --------
-    >>> from fastmlp.checks import seed
-    >>> seed(7)
-    7
+    >>> from fastmlp.checks import boolean
+    >>> boolean("shuffle", False)
+    False
     """
-    number = integer("seed", value, least=0)
-    if number >= 1 << 64:
-        raise ValueError(f"seed must be less than 2**64, not {value}")
-    return number
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, not {value!r:.80}")
+    return bool(value)
 
 
 def one_of(name: str, value: object, names: Any) -> str:
@@ -66,9 +73,9 @@ def one_of(name: str, value: object, names: Any) -> str:
     'he'
     """
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string, one of {', '.join(names)}; not {value!r}")
+        raise TypeError(f"{name} must be a string, one of {', '.join(names)}; not {value!r:.80}")
     if value not in names:
-        raise ValueError(f"{name} must be one of {', '.join(names)}; not {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(names)}; not {value!r:.80}")
     return value
 
 
@@ -81,38 +88,43 @@ def rows(name: str, X: ArrayLike, k: int) -> Float32:
     >>> rows("X", [[1, 2], [3, 4]], k=2).dtype
     dtype('float32')
     """
-    array = _numbers(name, X)
-    if array.ndim != 2 or array.shape[1] != k:
-        raise ValueError(f"{name} must have shape (n, {k}), as the network has {k} inputs; it has {array.shape}")
-    return _finite_float32(name, array)
+    return _finite_float32(name, _rows(name, X, k))
 
 
-def targets(name: str, y: ArrayLike, n: int, m: int, loss: str) -> Targets:
-    """Return what the loss compares with the m outputs of n rows.
+def shapes(
+    names: tuple[str, str], X: ArrayLike, y: ArrayLike, layer_sizes: Sequence[int], loss: str
+) -> tuple[Array, Array]:
+    """Return X and y as arrays whose types and shapes are right, for `examples` to read; their values may be wrong.
 
     Examples
     --------
-    >>> from fastmlp.checks import targets
-    >>> targets("y", [1, 0], n=2, m=2, loss="cross_entropy").labels
-    array([1, 0])
+    >>> from fastmlp.checks import shapes
+    >>> shapes(("X", "y"), [[1, 2]], [0.5], layer_sizes=(2, 1), loss="squared_error")
+    (array([[1, 2]]), array([[0.5]]))
     """
-    array = _numbers(name, y)
-    labels = loss == "cross_entropy" and array.ndim == 1
-    wanted = f"({n},) labels or ({n}, {m})" if loss == "cross_entropy" else f"({n}, {m})"
-    wanted += f" or ({n},)" if m == 1 else ""
-    if array.ndim == 1 and m == 1 and not labels:
-        array = array.reshape(-1, 1)
-    if array.shape != ((n,) if labels else (n, m)):
-        raise ValueError(f"{name} must have shape {wanted}, a row for each of X; it has {np.shape(y)}")
-    if labels:
-        return Targets(_labels(name, array, m), None)
-    values = _finite_float32(name, array)
-    if loss != "squared_error" and values.size and not (values.min() >= 0 and values.max() <= 1):
-        raise ValueError(f"{name} must hold probabilities in [0, 1]; it has {values.min()} to {values.max()}")
-    if loss == "cross_entropy" and not np.allclose(values.sum(axis=1), 1, atol=1e-3):
-        row = int(np.argmax(np.abs(values.sum(axis=1) - 1)))
-        raise ValueError(f"{name} must have rows that sum to 1; row {row} sums to {values[row].sum():g}")
-    return Targets(None, values)
+    array = _rows(names[0], X, layer_sizes[0])
+    if not len(array):
+        raise ValueError(f"{names[0]} must have at least one row; it has shape {array.shape}")
+    return array, _targets(names[1], y, len(array), layer_sizes[-1], loss)
+
+
+def examples(
+    names: tuple[str, str], X: Array, y: Array, layer_sizes: Sequence[int], loss: str
+) -> tuple[Float32, Targets]:
+    """Return what `shapes` gave as rows and what the loss compares their outputs with.
+
+    Examples
+    --------
+    >>> from fastmlp.checks import examples, shapes
+    >>> network = {"layer_sizes": (1, 3), "loss": "cross_entropy"}
+    >>> names = ("X", "y")
+    >>> rows, targets = examples(names, *shapes(names, [[1], [2]], [2, 0], **network), **network)
+    >>> targets.labels
+    array([2, 0])
+    """
+    m = layer_sizes[-1]
+    targets = Targets(_labels(names[1], y, m), None) if y.ndim == 1 else Targets(None, _values(names[1], y, loss))
+    return _finite_float32(names[0], X), targets
 
 
 def sample_weights(weights: ArrayLike | None, n: int) -> Float32 | None:
@@ -137,33 +149,75 @@ def sample_weights(weights: ArrayLike | None, n: int) -> Float32 | None:
     return array
 
 
-def _numbers(name: str, values: ArrayLike) -> NDArray[Any]:
+def _numbers(name: str, values: ArrayLike) -> Array:
+    came = type(values).__name__
+    if hasattr(values, "toarray"):  # scipy's sparse matrices
+        raise TypeError(f"{name} must be a dense array, not a sparse {came}; {name}.toarray() makes one")
+    if hasattr(values, "filled"):  # numpy.ma, which is not imported for this; asarray would drop the mask
+        raise TypeError(f"{name} must be an array without a mask, not a {came}; {name}.filled(value) makes one")
     try:
         array = np.asarray(values)
     except ValueError as error:  # rows of unequal length
-        raise ValueError(f"{name} must be an array of numbers: {error}") from None
+        raise ValueError(f"{name} must be an array of real numbers: {error}") from None
+    except (RuntimeError, TypeError) as error:  # PyTorch's tensors with a gradient, or on a GPU
+        raise TypeError(f"{name} must be an array of real numbers: {error}") from None
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must be an array of real numbers, not of {array.dtype}")
+        raise TypeError(f"{name} must be an array of real numbers, not {came} of {array.dtype}")
     return array
 
 
-def _finite_float32(name: str, array: NDArray[Any]) -> Float32:
-    with np.errstate(over="ignore"):  # what does not fit float32 is found below
-        values = np.ascontiguousarray(array, dtype=np.float32)
-    # NaN and infinity both show in the extremes, which need no array of booleans as large as X.
-    if values.size and not (np.isfinite(values.min()) and np.isfinite(values.max())):
-        place = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
-        index = place[0] if len(place) == 1 else place
-        raise ValueError(f"{name} must be finite in float32; {name}[{index}] is {array[place]}")
-    return values
+def _rows(name: str, X: ArrayLike, k: int) -> Array:
+    array = _numbers(name, X)
+    if array.ndim != 2 or array.shape[1] != k:
+        raise ValueError(f"{name} must have shape (n, {k}), as the network has {k} inputs; it has {array.shape}")
+    return array
 
 
-def _labels(name: str, array: NDArray[Any], m: int) -> NDArray[np.int64]:
-    if array.dtype.kind == "f":
+def _targets(name: str, y: ArrayLike, n: int, m: int, loss: str) -> Array:
+    """Labels (n,) or values (n, m)."""
+    array = given = _numbers(name, y)
+    labels = loss == "cross_entropy" and array.ndim == 1
+    if array.ndim == 1 and m == 1 and not labels:
+        array = array.reshape(-1, 1)
+    if array.shape != ((n,) if labels else (n, m)):
+        wanted = f"({n},) labels or ({n}, {m})" if loss == "cross_entropy" else f"({n}, {m})"
+        wanted += f" or ({n},)" if m == 1 else ""
+        raise ValueError(f"{name} must have shape {wanted}, a row for each input row; it has {given.shape}")
+    if labels and array.dtype.kind == "f":
         raise TypeError(f"{name} must hold labels of an integer type for loss='cross_entropy', not {array.dtype}")
-    if array.size and not (array.min() >= 0 and array.max() < m):
+    return array
+
+
+def _labels(name: str, array: Array, m: int) -> NDArray[np.int64]:
+    if not (array.min() >= 0 and array.max() < m):
         raise ValueError(
             f"{name} must hold labels from 0 to {m - 1}, as the network has {m} outputs; "
             f"it has {array.min()} to {array.max()}"
         )
     return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def _values(name: str, array: Array, loss: str) -> Float32:
+    values = _finite_float32(name, array)
+    if loss != "squared_error" and not (values.min() >= 0 and values.max() <= 1):
+        raise ValueError(f"{name} must hold probabilities in [0, 1]; it has {values.min()} to {values.max()}")
+    if loss == "cross_entropy":
+        sums = values.sum(axis=1)
+        row = int(np.abs(sums - 1).argmax())
+        if abs(sums[row] - 1) > 1e-3:
+            raise ValueError(f"{name} must have rows that sum to 1; row {row} sums to {sums[row]:g}")
+    return values
+
+
+def _finite_float32(name: str, array: Array) -> Float32:
+    # NaN and what float32 cannot hold both show in the extremes, which need no other array as large as this one.
+    if array.size and not _fits([array.min(), array.max()]).all():
+        row = next(i for i, values in enumerate(array) if not _fits(values).all())
+        place = (row, int(_fits(array[row]).argmin())) if array.ndim == 2 else (row,)
+        raise ValueError(f"{name} must be finite in float32; {name}[{', '.join(map(str, place))}] is {array[place]}")
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _fits(values: ArrayLike) -> NDArray[np.bool_]:
+    with np.errstate(over="ignore"):
+        return np.isfinite(np.asarray(values, dtype=np.float32))

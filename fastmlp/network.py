@@ -29,6 +29,9 @@ INITS = ("he", "glorot", "normal")
 # overestimate of the work would start threads that cost more than they do.
 RATE = 50e9
 
+# Beyond any machine; a process that asks for more threads than it may start is ended by OpenMP.
+MAX_THREADS = 1024
+
 
 class MLP:
     """A multilayer perceptron: dense layers with one activation between them, and a loss at the end.
@@ -49,8 +52,8 @@ class MLP:
         Of the first weights and of the order in which `fit` visits the rows. The same seed gives the same bits for
         any number of threads.
     n_threads : int or None, default None
-        Threads that a call uses at most; fewer where its work is too small to share. None: `OMP_NUM_THREADS`, or
-        the CPUs that the process may use.
+        Threads that a call uses at most, up to 1024; fewer where its work is too small to share. None:
+        `OMP_NUM_THREADS`, or the CPUs that the process may use.
 
     Raises
     ------
@@ -78,12 +81,12 @@ class MLP:
         seed: int = 0,
         n_threads: int | None = None,
     ) -> None:
-        self.layer_sizes = _sizes(layer_sizes)
-        self.activation = checks.one_of("activation", activation, ACTIVATIONS)
-        self.loss = checks.one_of("loss", loss, LOSSES)
+        self._layer_sizes = _sizes(layer_sizes)
+        self._activation = checks.one_of("activation", activation, ACTIVATIONS)
+        self._loss = checks.one_of("loss", loss, LOSSES)
         self.init = checks.one_of("init", init, INITS)
-        self.seed = checks.seed(seed)
-        self.n_threads = None if n_threads is None else checks.integer("n_threads", n_threads, least=1)
+        self.seed = checks.integer("seed", seed, least=0, most=2**64 - 1)
+        self.n_threads = None if n_threads is None else checks.integer("n_threads", n_threads, 1, MAX_THREADS)
         if loss == "cross_entropy" and self.layer_sizes[-1] < 2:
             raise ValueError("layer_sizes must end in at least 2 outputs for loss='cross_entropy', not 1")
         self._parameters = _initial(self.layer_sizes, self.init, self.seed)
@@ -91,6 +94,21 @@ class MLP:
 
     def __repr__(self) -> str:
         return f"MLP({self.layer_sizes}, activation={self.activation!r}, loss={self.loss!r}, seed={self.seed})"
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Inputs, units of each hidden layer, outputs."""
+        return self._layer_sizes
+
+    @property
+    def activation(self) -> str:
+        """Name of the hidden layers' activation."""
+        return self._activation
+
+    @property
+    def loss(self) -> str:
+        """Name of the loss."""
+        return self._loss
 
     @property
     def parameters(self) -> Float32:
@@ -289,10 +307,8 @@ class MLP:
         >>> round(scores["loss"], 4), scores["accuracy"]
         (0.6931, 1.0)
         """
-        rows = checks.rows("X", X, self.layer_sizes[0])
-        if not len(rows):
-            raise ValueError("X must have at least one row")
-        return self._evaluate(rows, checks.targets("y", y, len(rows), self.layer_sizes[-1], self.loss))
+        names, task = ("X", "y"), (self.layer_sizes, self.loss)
+        return self._evaluate(*checks.examples(names, *checks.shapes(names, X, y, *task), *task))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to a safetensors file, which `fastmlp.load` and PyTorch read; see `fastmlp.files`.
@@ -335,7 +351,13 @@ class MLP:
             code = ACTIVATIONS[self.activation].code
             n_threads = threads.choose(self.n_threads, work)
             _engine.logits(outputs, self.layer_sizes, self._parameters, code, rows, n_threads)
+        if not np.isfinite(outputs).all():
+            self._require_finite()
         return outputs
+
+    def _require_finite(self) -> None:
+        if not np.isfinite(self._parameters).all():
+            raise ValueError("parameters of the network must be finite; they have NaN or infinity")
 
     def _decide(self, outputs: Float32) -> NDArray[Any]:
         if self.loss == "cross_entropy":
@@ -360,12 +382,15 @@ class MLP:
 
 def _sizes(layer_sizes: Sequence[int]) -> tuple[int, ...]:
     if isinstance(layer_sizes, (str, bytes)) or not isinstance(layer_sizes, (Sequence, np.ndarray)):
-        raise TypeError(f"layer_sizes must be a sequence of whole numbers, not {layer_sizes!r}")
-    sizes = tuple(checks.integer(f"layer_sizes[{i}]", size, least=1) for i, size in enumerate(layer_sizes))
+        raise TypeError(f"layer_sizes must be a sequence of whole numbers, not {layer_sizes!r:.80}")
+    sizes = tuple(
+        checks.integer(f"layer_sizes[{i}]", size, least=1, most=2**31 - 1) for i, size in enumerate(layer_sizes)
+    )
     if len(sizes) < 2:
         raise ValueError(f"layer_sizes must have at least inputs and outputs, not {sizes}")
-    if any(size >= 1 << 31 for size in sizes):
-        raise ValueError(f"layer_sizes must be less than 2**31 each, not {sizes}")
+    n_parameters = sum((k + 1) * m for k, m in pairwise(sizes))
+    if n_parameters >= 2**60:  # 4 bytes each: no array can be longer
+        raise ValueError(f"layer_sizes must make less than 2**60 parameters; {sizes} makes {n_parameters}")
     return sizes
 
 

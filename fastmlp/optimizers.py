@@ -5,10 +5,25 @@ from collections.abc import Callable
 from numbers import Real
 from typing import ClassVar, TypeAlias
 
+from fastmlp import checks
+
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
 
 
-class SGD:
+class _HyperParameters:
+    """Attributes that are checked whenever they are set."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in _CHECKS:
+            raise AttributeError(f"{type(self).__name__} has no {name}; it has {', '.join(vars(self))}")
+        super().__setattr__(name, _CHECKS[name](name, value))
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({values})"
+
+
+class SGD(_HyperParameters):
     """Stochastic gradient descent, with momentum where it is asked for.
 
     v = momentum * v + g, then w -= learning_rate * v or, with Nesterov's momentum (Sutskever et al. 2013, in the
@@ -35,10 +50,8 @@ class SGD:
     """
 
     def __init__(self, learning_rate: float = 0.01, momentum: float = 0.0, nesterov: bool = False) -> None:
-        self.learning_rate = _number("learning_rate", learning_rate, "greater than 0", lambda x: x > 0)
-        self.momentum = _number("momentum", momentum, "in [0, 1)", _is_share)
-        if not isinstance(nesterov, bool):
-            raise TypeError(f"nesterov must be True or False, not {nesterov!r}")
+        self.learning_rate = learning_rate
+        self.momentum = momentum
         self.nesterov = nesterov
 
     @property
@@ -46,11 +59,8 @@ class SGD:
         """The engine's name for the update."""
         return "nesterov" if self.nesterov else "sgd"
 
-    def __repr__(self) -> str:
-        return _repr(self)
 
-
-class Adam:
+class Adam(_HyperParameters):
     """Adam: steps scaled by running means of the gradient and of its square.
 
     Algorithm 1 of Kingma & Ba (2015, arXiv:1412.6980), with epsilon added to the corrected root, as in PyTorch.
@@ -62,7 +72,7 @@ class Adam:
     beta_1, beta_2 : float, default 0.9 and 0.999
         Decay of the two means a step, in [0, 1).
     epsilon : float, default 1e-8
-        Greater than 0.
+        At least 1e-30: float32 must tell it from 0.
 
     Raises
     ------
@@ -81,13 +91,10 @@ class Adam:
     def __init__(
         self, learning_rate: float = 1e-3, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8
     ) -> None:
-        self.learning_rate = _number("learning_rate", learning_rate, "greater than 0", lambda x: x > 0)
-        self.beta_1 = _number("beta_1", beta_1, "in [0, 1)", _is_share)
-        self.beta_2 = _number("beta_2", beta_2, "in [0, 1)", _is_share)
-        self.epsilon = _number("epsilon", epsilon, "greater than 0", lambda x: x > 0)
-
-    def __repr__(self) -> str:
-        return _repr(self)
+        self.learning_rate = learning_rate
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
 
 
 class AdamW(Adam):
@@ -123,25 +130,30 @@ class AdamW(Adam):
         weight_decay: float = 0.01,
     ) -> None:
         super().__init__(learning_rate, beta_1, beta_2, epsilon)
-        self.weight_decay = _number("weight_decay", weight_decay, "at least 0", lambda x: x >= 0)
+        self.weight_decay = weight_decay
 
 
 Optimizer: TypeAlias = SGD | Adam
 
 
-def _is_share(x: float) -> bool:
-    return 0 <= x < 1
+def _number(wanted: str, valid: Callable[[float], bool]) -> Callable[[str, object], float]:
+    def check(name: str, value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"{name} must be a number, not {value!r:.80}")
+        number = float(value)
+        if not (math.isfinite(number) and valid(number)):
+            raise ValueError(f"{name} must be finite and {wanted}, not {value!r:.80}")
+        return number
+
+    return check
 
 
-def _number(name: str, value: object, wanted: str, valid: Callable[[float], bool]) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, not {value!r}")
-    number = float(value)
-    if not (math.isfinite(number) and valid(number)):
-        raise ValueError(f"{name} must be finite and {wanted}, not {value!r}")
-    return number
-
-
-def _repr(optimizer: object) -> str:
-    values = ", ".join(f"{name}={value!r}" for name, value in vars(optimizer).items())
-    return f"{type(optimizer).__name__}({values})"
+_CHECKS: dict[str, Callable[[str, object], object]] = {
+    "learning_rate": _number("greater than 0", lambda x: x > 0),
+    "momentum": _number("in [0, 1)", lambda x: 0 <= x < 1),
+    "nesterov": checks.boolean,
+    "beta_1": _number("in [0, 1)", lambda x: 0 <= x < 1),
+    "beta_2": _number("in [0, 1)", lambda x: 0 <= x < 1),
+    "epsilon": _number("at least 1e-30", lambda x: x >= 1e-30),
+    "weight_decay": _number("at least 0", lambda x: x >= 0),
+}

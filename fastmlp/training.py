@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,17 +99,20 @@ def fit(
     """Train a network: `fastmlp.MLP.fit` documents the arguments, and has the example."""
     epochs = checks.integer("epochs", epochs, least=1)
     batch_size = checks.integer("batch_size", batch_size, least=1)
+    shuffle = checks.boolean("shuffle", shuffle)
+    verbose = checks.boolean("verbose", verbose)
     optimizer = Adam() if optimizer is None else optimizer
     if not isinstance(optimizer, (SGD, Adam)):
-        raise TypeError(f"optimizer must be a fastmlp.SGD, Adam or AdamW, not {optimizer!r}")
-    for callback in callbacks:
-        if not isinstance(callback, Callback):
-            raise TypeError(f"callbacks must hold instances of fastmlp.callbacks.Callback, not {callback!r}")
-    if not np.isfinite(network.parameters).all():
-        raise ValueError("parameters of the network must be finite; it has NaN or infinity")
-    rows, targets = _pair(network, "X", X, "y", y)
-    validation = None if validation_data is None else _validation(network, validation_data)
-    weights = checks.sample_weights(sample_weight, len(rows))
+        raise TypeError(f"optimizer must be a fastmlp.SGD, Adam or AdamW, not {optimizer!r:.80}")
+    callbacks = _callbacks(callbacks)
+    network._require_finite()
+    names, validation_names = ("X", "y"), ("validation_data[0]", "validation_data[1]")
+    task = network.layer_sizes, network.loss
+    X, y = checks.shapes(names, X, y, *task)
+    held_out = None if validation_data is None else checks.shapes(validation_names, *_pair(validation_data), *task)
+    weights = checks.sample_weights(sample_weight, len(X))
+    validation = None if held_out is None else checks.examples(validation_names, *held_out, *task)
+    rows, targets = checks.examples(names, X, y, *task)
 
     state = _state(network, optimizer)
     batch = min(batch_size, len(rows))
@@ -149,7 +153,9 @@ def fit(
             for callback in callbacks:
                 callback.on_epoch_end(progress)
     except KeyboardInterrupt:
-        _keep(network, state, trainer)
+        # Before the first batch of an epoch, and after a divergence, there is nothing new to keep.
+        with suppress(DivergenceError):
+            _keep(network, state, trainer)
         raise
     finally:
         for callback in callbacks:
@@ -157,25 +163,28 @@ def fit(
     return progress.history
 
 
-def _pair(network: MLP, x_name: str, X: ArrayLike, y_name: str, y: ArrayLike) -> tuple[Any, checks.Targets]:
-    rows = checks.rows(x_name, X, network.layer_sizes[0])
-    if not len(rows):
-        raise ValueError(f"{x_name} must have at least one row")
-    return rows, checks.targets(y_name, y, len(rows), network.layer_sizes[-1], network.loss)
+def _callbacks(callbacks: object) -> Sequence[Callback]:
+    if not isinstance(callbacks, Sequence):
+        raise TypeError(f"callbacks must be a sequence of fastmlp.callbacks.Callback, not {callbacks!r:.80}")
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise TypeError(f"callbacks must hold instances of fastmlp.callbacks.Callback, not {callback!r:.80}")
+    return callbacks
 
 
-def _validation(network: MLP, data: tuple[ArrayLike, ArrayLike]) -> tuple[Any, checks.Targets]:
-    if not isinstance(data, (tuple, list)) or len(data) != 2:
+def _pair(data: tuple[ArrayLike, ArrayLike]) -> tuple[ArrayLike, ArrayLike]:
+    if not isinstance(data, (tuple, list)):
         raise TypeError(f"validation_data must be a pair (X, y), not {type(data).__name__}")
-    return _pair(network, "validation_data[0]", data[0], "validation_data[1]", data[1])
+    if len(data) != 2:
+        raise TypeError(f"validation_data must be a pair (X, y), not a {type(data).__name__} of {len(data)}")
+    return data[0], data[1]
 
 
 def _state(network: MLP, optimizer: Optimizer) -> TrainingState:
     """The network's own state, or a new one where its moments mean something else."""
     state = network._state
     if state is None or state.rule != optimizer.rule:
-        state = TrainingState(optimizer.rule, network.parameters.size, state.epoch if state else 0)
-        network._state = state
+        return TrainingState(optimizer.rule, network.parameters.size, state.epoch if state else 0)
     return state
 
 
@@ -211,6 +220,7 @@ def _keep(network: MLP, state: TrainingState, trainer: Any) -> None:
             f"training diverged in epoch {state.epoch + 1}: its cost is {trainer.cost}, and the network keeps the "
             "parameters of the last finite epoch; a smaller learning_rate or inputs of a smaller scale may help"
         )
+    network._state = state
     network.parameters[:] = parameters
     state.moments[:] = moments
     state.step = trainer.step

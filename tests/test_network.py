@@ -1,0 +1,357 @@
+"""MLP: its parameters and what it predicts, against `fastmlp.reference`."""
+
+import copy
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastmlp
+from fastmlp import MLP, reference, threads
+from fastmlp.activations import ACTIVATIONS
+from fastmlp.losses import LOSSES
+
+CLASSIFIERS = [(loss, m) for loss, m in itertools.product(LOSSES, (1, 2, 10)) if (loss, m) != ("cross_entropy", 1)]
+
+
+def rows(n, k, density=1.0, seed=0):
+    generator = np.random.default_rng(seed)
+    return (generator.normal(size=(n, k)) * (generator.random((n, k)) < density)).astype(np.float32)
+
+
+def expected_logits(net, X):
+    return reference.forward(net.weights, net.biases, X, net.activation)[-1]
+
+
+# ---- Parameters
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (3, 2), (2, 1, 3), (784, 256, 256, 10), (5, 64, 65, 63, 1), (2,) * 30])
+def test_shapes(sizes):
+    net = MLP(sizes, loss="squared_error")
+    assert net.layer_sizes == sizes
+    assert [w.shape for w in net.weights] == list(itertools.pairwise(sizes))
+    assert [b.shape for b in net.biases] == [(m,) for m in sizes[1:]]
+    assert {a.dtype for a in [net.parameters, *net.weights, *net.biases]} == {np.dtype(np.float32)}
+    assert net.parameters.shape == (sum((k + 1) * m for k, m in itertools.pairwise(sizes)),)
+    flat = [a.ravel() for pair in zip(net.weights, net.biases, strict=True) for a in pair]
+    np.testing.assert_array_equal(net.parameters, np.concatenate(flat))
+
+
+@pytest.mark.parametrize("sizes", [(3, 4, 2), [3, 4, 2], np.array([3, 4, 2]), range(4, 1, -1), (np.int8(3), 4, 2)])
+def test_layer_sizes_may_be_any_sequence_of_whole_numbers(sizes):
+    net = MLP(sizes)
+    assert net.layer_sizes == tuple(int(size) for size in sizes)
+    assert all(type(size) is int for size in net.layer_sizes)
+
+
+def test_writing_to_a_view_changes_the_network(assert_close):
+    net = MLP((3, 4, 2))
+    X = rows(5, 3)
+    net.weights[0][1, 2] = 7
+    net.biases[1][:] = [3, -3]
+    assert_close(net.logits(X), expected_logits(net, X), "logits", 4)
+    net.weights[1][...] = 0
+    np.testing.assert_array_equal(net.logits(X), np.tile([3, -3], (5, 1)))
+    net.parameters[:] = 0
+    assert not net.logits(X).any()
+    assert not any(view.any() for view in [*net.weights, *net.biases])
+
+
+def test_what_the_parameters_stand_for_cannot_be_changed():
+    net = MLP((3, 4, 2))
+    for name, value in [("layer_sizes", (3, 9, 2)), ("activation", "tanh"), ("loss", "squared_error")]:
+        with pytest.raises(AttributeError):
+            setattr(net, name, value)
+    for name in ("parameters", "weights", "biases"):
+        with pytest.raises(AttributeError):
+            setattr(net, name, np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("init", "std"),
+    [("he", lambda k, m: np.sqrt(2 / k)), ("glorot", lambda k, m: np.sqrt(2 / (k + m))), ("normal", lambda k, m: 1.0)],
+)
+def test_initial_weights(init, std):
+    net = MLP((900, 400, 500), init=init, seed=3)
+    for weights in net.weights:
+        wanted = std(*weights.shape)
+        # Six standard errors of a mean and of a standard deviation
+        assert abs(weights.mean()) < 6 * wanted / np.sqrt(weights.size)
+        assert abs(weights.std() / wanted - 1) < 6 / np.sqrt(2 * weights.size)
+        kurtosis = np.mean(weights.astype(float) ** 4) / wanted**4
+        assert kurtosis == pytest.approx(9 / 5 if init == "glorot" else 3, abs=0.06)
+        if init == "glorot":
+            assert np.abs(weights).max() <= np.float32(np.sqrt(3) * wanted)
+    biases = np.concatenate(net.biases)
+    if init == "normal":
+        assert abs(biases.mean()) < 6 / np.sqrt(900)
+        assert abs(biases.std() - 1) < 6 / np.sqrt(1800)
+    else:
+        assert not biases.any()
+
+
+@pytest.mark.parametrize("init", ["he", "glorot", "normal"])
+def test_the_seed_determines_the_parameters(init):
+    drawn = [MLP((20, 30, 5), init=init, seed=seed).parameters for seed in (0, 0, 1, 2**64 - 1)]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    for a, b in itertools.combinations(drawn[1:], 2):
+        assert not np.array_equal(a, b)
+    square = MLP((20, 20, 20), init=init)
+    assert not np.array_equal(square.weights[0], square.weights[1])
+
+
+def test_the_seed_alone_draws():
+    np.random.seed(0)  # noqa: NPY002 - the global state is what must neither matter nor move
+    first = MLP((4, 5, 2)).parameters
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    np.testing.assert_array_equal(MLP((4, 5, 2)).parameters, first)
+    np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
+
+
+def test_repr_says_what_it_is():
+    net = MLP((3, 4, 2), activation="tanh", loss="binary_cross_entropy", seed=5)
+    assert repr(net) == "MLP((3, 4, 2), activation='tanh', loss='binary_cross_entropy', seed=5)"
+    assert repr(eval(repr(net), {"MLP": MLP})) == repr(net)
+
+
+# ---- Copies
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_copy_goes_on_as_the_original_would(duplicate, trained):
+    X, y = rows(50, 4), np.arange(50) % 3
+    net = MLP((4, 16, 3), activation="tanh", init="glorot", seed=7, n_threads=1)
+    fit = {"epochs": 2, "batch_size": 8, "verbose": False}
+    if trained:
+        net.fit(X, y, **fit)
+    twin = duplicate(net)
+    assert repr(twin) == repr(net)
+    assert (twin.init, twin.n_threads) == (net.init, net.n_threads)
+    np.testing.assert_array_equal(twin.parameters, net.parameters)
+
+    before = net.parameters.copy()
+    history = twin.fit(X, y, **fit)
+    np.testing.assert_array_equal(net.parameters, before)  # nothing is shared
+    assert net.fit(X, y, **fit).loss == history.loss
+    np.testing.assert_array_equal(twin.parameters, net.parameters)
+    twin.biases[0][:] = 1
+    assert twin.parameters[4 * 16] == 1  # the views are still views
+
+
+# ---- Predictions
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(("loss", "m"), CLASSIFIERS)
+def test_predictions_are_those_of_the_reference(assert_close, activation, loss, m):
+    net = MLP((7, 20, 9, m), activation=activation, loss=loss, init="normal")
+    X = rows(101, 7)
+    logits = expected_logits(net, X)
+    assert_close(net.logits(X), logits, "logits", 20)
+    assert net.logits(X).dtype == np.float32
+    clear = np.abs(logits) > 1e-4  # far enough from the border that rounding cannot decide
+
+    if loss == "squared_error":
+        np.testing.assert_array_equal(net.predict(X), net.logits(X)[:, 0] if m == 1 else net.logits(X))
+        assert net.predict(X).dtype == np.float32
+        with pytest.raises(ValueError, match=r"predict_proba .* loss='squared_error'"):
+            net.predict_proba(X)
+        return
+    probabilities = net.predict_proba(X)
+    assert probabilities.dtype == np.float32
+    assert_close(probabilities, LOSSES[loss].output(net.logits(X)), "softmax", m)
+    labels = net.predict(X)
+    assert labels.dtype == np.int64
+    if loss == "cross_entropy":
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
+        np.testing.assert_array_equal(labels, logits.argmax(axis=1))
+    else:
+        assert labels.shape == ((101,) if m == 1 else (101, m))
+        decided = (logits > 0)[:, 0] if m == 1 else logits > 0
+        np.testing.assert_array_equal(labels[clear.reshape(labels.shape)], decided[clear.reshape(labels.shape)])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 140), min_size=2, max_size=5),
+    n=st.integers(1, 210),
+    density=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    activation=st.sampled_from(list(ACTIVATIONS)),
+    n_threads=st.integers(1, 3),
+)
+def test_logits_of_any_shape(assert_close, *, sizes, n, density, activation, n_threads):
+    net = MLP(sizes, activation=activation, loss="squared_error", init="glorot", n_threads=n_threads)
+    X = rows(n, sizes[0], density)
+    assert_close(net.logits(X), expected_logits(net, X), "logits", max(sizes))
+
+
+def test_a_deep_network(assert_close):
+    net = MLP((6, *(33,) * 50, 4), activation="tanh", init="glorot")
+    X = rows(20, 6)
+    assert_close(net.logits(X), expected_logits(net, X), "logits", 50 * 33)
+
+
+def test_a_row_does_not_depend_on_its_neighbours(assert_close):
+    net = MLP((70, 130, 66, 5), init="normal")
+    X = rows(300, 70, density=0.3)
+    whole = net.logits(X)
+    for part in (slice(100, 101), slice(100, 107), slice(None, None, -1)):
+        assert_close(net.logits(X[part]), whole[part], "logits", 130)
+
+
+@pytest.mark.parametrize("n_threads", [2, 3])
+def test_the_same_bits_on_any_number_of_threads(monkeypatch, n_threads):
+    monkeypatch.setattr(threads, "_WORTH_A_THREAD", 1e-15)
+    X = rows(1000, 80, density=0.5)
+    one, several = (MLP((80, 100, 70, 10), n_threads=count).logits(X) for count in (1, n_threads))
+    np.testing.assert_array_equal(one, several)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_no_rows_are_no_answers(loss):
+    net = MLP((3, 4, 2), loss=loss)
+    X = np.empty((0, 3))
+    assert net.logits(X).shape == (0, 2)
+    assert net.predict(X).shape == ((0,) if loss == "cross_entropy" else (0, 2))
+    if loss != "squared_error":
+        assert net.predict_proba(X).shape == (0, 2)
+
+
+FORMS = {
+    "float64": lambda X: X.astype(np.float64),
+    "float16": lambda X: X.astype(np.float16),
+    "int64": lambda X: X.astype(np.int64),
+    "uint8": lambda X: X.astype(np.uint8),
+    "big-endian": lambda X: X.astype(">f4"),
+    "list": lambda X: X.tolist(),
+    "tuple of arrays": tuple,
+    "Fortran order": np.asfortranarray,
+    "every second row": lambda X: np.repeat(X, 2, axis=0)[::2],
+    "every second column": lambda X: np.repeat(X, 2, axis=1)[:, ::2],
+    "backwards": lambda X: np.ascontiguousarray(X[::-1, ::-1])[::-1, ::-1],
+    "memoryview": memoryview,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_any_form_of_the_same_numbers(form):
+    X = np.random.default_rng(0).integers(0, 5, size=(40, 6)).astype(np.float32)
+    net = MLP((6, 20, 3))
+    wanted = net.logits(X)
+    np.testing.assert_array_equal(net.logits(FORMS[form](X)), wanted)
+    np.testing.assert_array_equal(net.predict(FORMS[form](X)), wanted.argmax(axis=1))
+
+
+def test_booleans_are_numbers():
+    X = np.array([[True, False], [False, True]])
+    net = MLP((2, 8, 2))
+    np.testing.assert_array_equal(net.logits(X), net.logits(X.astype(np.float32)))
+
+
+def test_inputs_may_be_read_only_and_stay_as_they_are():
+    X = rows(30, 4)
+    y = np.arange(30) % 3
+    copies = X.copy(), y.copy()
+    X.flags.writeable = y.flags.writeable = False
+    net = MLP((4, 8, 3))
+    before = net.parameters.copy()
+    net.logits(X), net.predict(X), net.predict_proba(X), net.evaluate(X, y)
+    np.testing.assert_array_equal(X, copies[0])
+    np.testing.assert_array_equal(y, copies[1])
+    np.testing.assert_array_equal(net.parameters, before)
+
+
+def test_the_parameters_may_be_read_only():
+    net = MLP((4, 8, 3))
+    wanted = net.logits(rows(5, 4))
+    net.parameters.flags.writeable = False
+    np.testing.assert_array_equal(net.logits(rows(5, 4)), wanted)
+
+
+def test_probabilities_of_extreme_logits():
+    net = MLP((1, 2), seed=0)
+    net.weights[0][:] = [[1, -1]]
+    np.testing.assert_array_equal(net.predict_proba([[1e30], [-1e30]]), [[1, 0], [0, 1]])
+    net = MLP((1, 1), loss="binary_cross_entropy")
+    net.weights[0][:] = 1
+    np.testing.assert_array_equal(net.predict_proba([[1e30], [-1e30], [0]]), [[1], [0], [0.5]])
+
+
+# ---- Evaluation
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(("loss", "m"), CLASSIFIERS)
+def test_the_loss_is_that_of_the_reference(activation, loss, m):
+    net = MLP((5, 12, m), activation=activation, loss=loss, init="normal")
+    X = rows(333, 5)
+    generator = np.random.default_rng(1)
+    kinds = {
+        "cross_entropy": lambda: [generator.integers(0, m, 333), generator.dirichlet(np.ones(m), 333)],
+        "binary_cross_entropy": lambda: [generator.integers(0, 2, (333, m)), generator.random((333, m))],
+        "squared_error": lambda: [generator.normal(size=(333, m))],
+    }
+    for y in kinds[loss]():
+        wanted = reference.cost(net.weights, net.biases, X, y, activation=activation, loss=loss)
+        scores = net.evaluate(X, y)
+        assert scores["loss"] == pytest.approx(wanted, rel=1e-5)
+        assert set(scores) == ({"loss"} if loss == "squared_error" else {"loss", "accuracy"})
+        if m == 1:
+            assert net.evaluate(X, y[:, 0]) == scores
+
+
+def fixed(loss, logits):
+    """A network whose logits are these, one row for each one-hot input."""
+    net = MLP(np.shape(logits), loss=loss)
+    net.weights[0][:] = logits
+    return net, np.eye(len(logits))
+
+
+def test_accuracy_of_classes_is_the_share_of_right_labels():
+    net, X = fixed("cross_entropy", [[1, 0, 0], [0, 1, 0], [0, 0, 1], [3, 2, 1]])
+    assert net.evaluate(X, [0, 1, 2, 1])["accuracy"] == 0.75
+    assert net.evaluate(X, np.eye(3)[[0, 1, 1, 1]])["accuracy"] == 0.5
+    # A row of probabilities counts by its largest one
+    assert net.evaluate(X, [[0.4, 0.3, 0.3], [0.6, 0.4, 0], [0, 0, 1], [0, 1, 0]])["accuracy"] == 0.5
+
+
+def test_accuracy_of_yes_and_no_needs_every_output_right():
+    net, X = fixed("binary_cross_entropy", [[1, 1], [1, -1], [-1, 1], [-1, -1]])
+    assert net.evaluate(X, [[1, 1], [1, 0], [0, 1], [0, 0]])["accuracy"] == 1
+    assert net.evaluate(X, [[1, 1], [1, 1], [0, 0], [0, 0]])["accuracy"] == 0.5
+    assert net.evaluate(X, [[0.9, 0.6], [0.6, 0.4], [0.4, 0.4], [1, 1]])["accuracy"] == 0.5
+    net, X = fixed("binary_cross_entropy", [[2], [-2], [1]])
+    assert net.evaluate(X, [1, 0, 0])["accuracy"] == pytest.approx(2 / 3)
+
+
+def test_the_loss_stays_finite_where_a_probability_rounds_to_zero():
+    net, X = fixed("cross_entropy", [[0, 1000]])
+    assert net.evaluate(X, [0]) == {"loss": 1000, "accuracy": 0}
+    net, X = fixed("binary_cross_entropy", [[-1000]])
+    assert net.evaluate(X, [1]) == {"loss": 1000, "accuracy": 0}
+
+
+# ---- A network that is no longer finite
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_parameters_that_are_not_finite_give_an_error_and_no_answer(value):
+    net = MLP((3, 4, 2))
+    X, y = rows(5, 3), [0, 1, 0, 1, 0]
+    net.biases[1][0] = value
+    for call in (net.logits, net.predict, net.predict_proba, lambda X: net.evaluate(X, y)):
+        with pytest.raises(ValueError, match="parameters of the network must be finite"):
+            call(X)
+
+
+def test_load_gives_the_network_that_was_saved(tmp_path):
+    net = MLP((4, 70, 3), activation="logistic", loss="squared_error", init="normal", seed=9)
+    net.save(tmp_path / "net")
+    loaded = fastmlp.load(tmp_path / "net")
+    assert repr(loaded) == repr(net)
+    np.testing.assert_array_equal(loaded.logits(rows(9, 4)), net.logits(rows(9, 4)))
