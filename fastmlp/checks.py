@@ -18,7 +18,15 @@ Float32 = NDArray[np.float32]
 
 
 class Targets(NamedTuple):
-    """What a network is to learn: labels (n,), or rows of values (n, m); the other one is None."""
+    """What a network is to learn: labels (n,), or rows of values (n, m); the other one is None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp.checks import Targets
+    >>> Targets(labels=np.array([1, 0]), values=None).given
+    array([1, 0])
+    """
 
     labels: NDArray[np.int64] | None
     values: Float32 | None

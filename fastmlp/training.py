@@ -96,7 +96,14 @@ def fit(
     callbacks: Sequence[Callback],
     verbose: bool,
 ) -> History:
-    """Train a network: `fastmlp.MLP.fit` documents the arguments, and has the example."""
+    """Train a network: `fastmlp.MLP.fit`, which documents the arguments.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> fastmlp.MLP((2, 2)).fit([[0, 1], [1, 0]], [0, 1], epochs=3, verbose=False)  # doctest: +ELLIPSIS
+    History(epochs=3, loss=...)
+    """
     epochs = checks.integer("epochs", epochs, least=1)
     batch_size = checks.integer("batch_size", batch_size, least=1)
     shuffle = checks.boolean("shuffle", shuffle)

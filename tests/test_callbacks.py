@@ -1,0 +1,216 @@
+"""Callbacks: what they are told and when, and the progress that fit shows."""
+
+import io
+import sys
+
+import numpy as np
+import pytest
+
+from fastmlp import MLP, SGD, DivergenceError
+from fastmlp.callbacks import Callback, Progress, ProgressBar, epoch_line
+from fastmlp.training import History
+
+OCCASIONS = ("on_fit_begin", "on_batches", "on_epoch_end", "on_fit_end")
+
+
+def problem(n=400, loss="cross_entropy"):
+    generator = np.random.default_rng(0)
+    X = generator.normal(size=(n, 4)).astype(np.float32)
+    return MLP((4, 16, 2), loss=loss), X, (X.sum(axis=1) > 0).astype(int)
+
+
+class Diary(Callback):
+    """Writes down each occasion, with the epochs and batches done and the network's parameters."""
+
+    def __init__(self):
+        self.entries = []
+
+    def write(self, occasion, progress):
+        done = (len(progress.history.loss), progress.batch)
+        self.entries.append((occasion, *done, progress.network.parameters.copy()))
+
+    def __getattribute__(self, name):
+        if name in OCCASIONS:
+            return lambda progress: self.write(name, progress)
+        return super().__getattribute__(name)
+
+    def named(self, occasion):
+        return [entry for entry in self.entries if entry[0] == occasion]
+
+
+class Failing(Callback):
+    def __init__(self, occasion, error):
+        def fail(progress):
+            raise error
+
+        setattr(self, occasion, fail)
+
+
+def test_the_base_does_nothing_at_every_occasion():
+    net, X, y = problem()
+    twin = MLP((4, 16, 2))
+    net.fit(X, y, epochs=2, callbacks=[Callback()], verbose=False)
+    twin.fit(X, y, epochs=2, verbose=False)
+    np.testing.assert_array_equal(net.parameters, twin.parameters)
+
+
+def test_the_occasions_in_their_order():
+    net, X, y = problem()
+    first = net.parameters.copy()
+    diary = Diary()
+    net.fit(X, y, epochs=3, batch_size=4, callbacks=[diary], verbose=False)
+
+    occasions = [entry[0] for entry in diary.entries]
+    assert occasions[0] == "on_fit_begin"
+    assert occasions[-1] == "on_fit_end"
+    assert occasions.count("on_epoch_end") == 3
+    assert [entry[1:3] for entry in diary.named("on_epoch_end")] == [(1, 100), (2, 100), (3, 100)]
+    for epoch in range(3):
+        batches = [entry[2] for entry in diary.named("on_batches") if entry[1] == epoch]
+        assert batches == sorted(set(batches))
+        assert batches[0] >= 1
+        assert batches[-1] == 100
+
+    # Within an epoch the network still has the parameters it began with; after it, the new ones.
+    at_end = [entry[3] for entry in diary.named("on_epoch_end")]
+    for _, epoch, _, parameters in diary.named("on_batches"):
+        np.testing.assert_array_equal(parameters, [first, *at_end][epoch])
+    assert not np.array_equal(at_end[0], at_end[1])
+    np.testing.assert_array_equal(at_end[2], net.parameters)
+
+
+def test_progress_says_where_training_stands():
+    net, X, y = problem()
+    seen = []
+
+    class Look(Callback):
+        def on_epoch_end(self, progress):
+            seen.append(progress)
+            assert len(progress.history.validation_loss) == len(progress.history.loss) == len(progress.history.seconds)
+
+    history = net.fit(X, y, epochs=2, batch_size=7, validation_data=(X, y), callbacks=(Look(),), verbose=False)
+    assert seen[0] is seen[1]
+    assert isinstance(seen[0], Progress)
+    assert (seen[0].network, seen[0].history, seen[0].epochs, seen[0].n_batches) == (net, history, 2, 58)
+
+
+def test_callbacks_are_called_in_the_order_given():
+    calls = []
+
+    class Named(Callback):
+        def __init__(self, name):
+            self.name = name
+
+        def on_epoch_end(self, progress):
+            calls.append(self.name)
+
+    net, X, y = problem()
+    net.fit(X, y, epochs=2, callbacks=[Named("a"), Named("b")], verbose=False)
+    assert calls == ["a", "b", "a", "b"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("stop"), KeyboardInterrupt()])
+@pytest.mark.parametrize("occasion", ["on_batches", "on_epoch_end"])
+def test_what_a_callback_raises_ends_training_in_order(occasion, error):
+    net, X, y = problem()
+    diary = Diary()
+    with pytest.raises(type(error)):
+        net.fit(X, y, epochs=3, callbacks=[diary, Failing(occasion, error)], verbose=False)
+    assert diary.entries[-1][0] == "on_fit_end"
+    assert len(diary.named("on_fit_end")) == 1
+    assert diary.entries[-1][1] == (1 if occasion == "on_epoch_end" else 0)
+    assert np.isfinite(net.fit(X, y, epochs=1, verbose=False).loss[0])
+
+
+def test_an_error_within_an_epoch_leaves_the_network_as_before_it():
+    net, X, y = problem()
+    twin = MLP((4, 16, 2))
+    with pytest.raises(RuntimeError):
+        net.fit(X, y, epochs=3, callbacks=[Failing("on_batches", RuntimeError())], verbose=False)
+    np.testing.assert_array_equal(net.parameters, twin.parameters)
+    assert net.fit(X, y, epochs=2, verbose=False).loss == twin.fit(X, y, epochs=2, verbose=False).loss
+
+
+def test_a_divergence_ends_the_fit_for_callbacks_too():
+    net, X, y = problem(loss="squared_error")
+    diary = Diary()
+    with pytest.raises(DivergenceError):
+        net.fit(X, np.eye(2)[y], epochs=3, optimizer=SGD(1e20), callbacks=[diary], verbose=False)
+    assert diary.entries[-1][0] == "on_fit_end"
+    assert not diary.named("on_epoch_end")
+
+
+def test_a_callback_may_use_the_network():
+    net, X, y = problem()
+    answers = []
+
+    class Use(Callback):
+        def on_batches(self, progress):
+            answers.append(progress.network.evaluate(X, y)["accuracy"])
+
+    net.fit(X, y, epochs=20, batch_size=50, callbacks=[Use()], verbose=False)
+    assert answers[-1] > answers[0]
+
+
+# ---- What is shown
+
+
+def test_a_line_an_epoch(capsys):
+    net, X, y = problem()
+    history = net.fit(X, y, epochs=2, validation_data=(X, y))
+    out, err = capsys.readouterr()
+    assert out == "".join(
+        f"Epoch: {i + 1} cost={history.loss[i]:.4f} validation_loss={history.validation_loss[i]:.4f} "
+        f"validation_accuracy={history.validation_accuracy[i]:.4f} seconds={history.seconds[i]:.2f}\n"
+        for i in range(2)
+    )
+    assert err == ""
+
+
+def test_silence(capsys):
+    net, X, y = problem()
+    net.fit(X, y, epochs=2, verbose=False)
+    assert capsys.readouterr() == ("", "")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_bar_on_a_terminal(capsys, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    net, X, y = problem()
+    net.fit(X, y, epochs=2, batch_size=4, verbose=True)
+    assert [line.split(" ")[:2] for line in capsys.readouterr().out.splitlines()] == [["Epoch:", "1"], ["Epoch:", "2"]]
+    shown = terminal.getvalue()
+    assert "/100" in shown
+    assert not shown.rsplit("\r", 1)[-1].strip()  # nothing is left of it
+    assert "\n" not in shown
+
+
+def test_the_bar_is_closed_when_training_fails(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    net, X, y = problem()
+    bar = ProgressBar()
+    with pytest.raises(RuntimeError):
+        net.fit(X, y, callbacks=[bar, Failing("on_batches", RuntimeError())], verbose=False)
+    assert bar._bar.disable  # as tqdm is after close
+
+
+def test_no_standard_error_at_all(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)  # as for a program without a console
+    net, X, y = problem()
+    net.fit(X, y, epochs=1)
+    assert capsys.readouterr().out.startswith("Epoch: 1 cost=")
+
+
+def test_the_line_of_an_epoch():
+    history = History()
+    history.loss, history.seconds = [2.0, 0.12347], [1.0, 61.237]
+    assert epoch_line(history) == "Epoch: 2 cost=0.1235 seconds=61.24"
+    history.validation_loss = [3.0, 0.5]
+    assert "validation_loss=0.5000 seconds" in epoch_line(history)
+    history.validation_accuracy = [0.5, 0.98767]
+    assert "validation_loss=0.5000 validation_accuracy=0.9877 seconds" in epoch_line(history)

@@ -1,0 +1,219 @@
+"""The optimizers: their hyper-parameters, and their steps against `fastmlp.reference` and against PyTorch."""
+
+import copy
+import functools
+import pickle
+
+import numpy as np
+import pytest
+
+import fastmlp
+from fastmlp import MLP, SGD, Adam, AdamW, reference
+
+# ---- Hyper-parameters
+
+DEFAULTS = {
+    SGD: {"learning_rate": 0.01, "momentum": 0.0, "nesterov": False},
+    Adam: {"learning_rate": 1e-3, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8},
+    AdamW: {"learning_rate": 1e-3, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8, "weight_decay": 0.01},
+}
+BEYOND = {
+    "learning_rate": [0, -0.1],
+    "momentum": [-0.1, 1, 1.5],
+    "beta_1": [-0.1, 1],
+    "beta_2": [-0.1, 1],
+    "epsilon": [0, -1e-8, 1e-46],
+    "weight_decay": [-0.01],
+}
+WRONG = ["0.1", None, True, 1j, [0.1], np.ones(1)]
+NAMES = [(optimizer, name) for optimizer, values in DEFAULTS.items() for name in values]
+
+
+@pytest.mark.parametrize("optimizer", DEFAULTS)
+def test_defaults(optimizer):
+    assert vars(optimizer()) == DEFAULTS[optimizer]
+
+
+@pytest.mark.parametrize(("optimizer", "name"), NAMES)
+def test_a_value_of_the_wrong_type(optimizer, name):
+    wrong = [1, 0, "yes", None] if name == "nesterov" else WRONG
+    for value in wrong:
+        with pytest.raises(TypeError, match=rf"{name} must be (a number|True or False), not "):
+            optimizer(**{name: value})
+
+
+@pytest.mark.parametrize(("optimizer", "name"), [pair for pair in NAMES if pair[1] != "nesterov"])
+def test_a_value_out_of_range(optimizer, name):
+    for value in [*BEYOND[name], np.nan, np.inf, -np.inf]:
+        with pytest.raises(ValueError, match=rf"{name} must be finite and .*, not "):
+            optimizer(**{name: value})
+
+
+@pytest.mark.parametrize("optimizer", DEFAULTS)
+def test_what_is_set_later_is_checked_too(optimizer):
+    instance = optimizer()
+    instance.learning_rate = 0.5
+    assert instance.learning_rate == 0.5
+    with pytest.raises(ValueError, match="learning_rate must be finite and greater than 0, not -1"):
+        instance.learning_rate = -1
+    with pytest.raises(TypeError, match="learning_rate must be a number, not '1'"):
+        instance.learning_rate = "1"
+    with pytest.raises(AttributeError, match=f"{optimizer.__name__} has no lr; it has learning_rate, "):
+        instance.lr = 0.1
+    assert instance.learning_rate == 0.5
+
+
+@pytest.mark.parametrize("number", [1, np.float32(0.5), np.float64(0.5), np.int64(1)])
+def test_any_real_number_will_do(number):
+    rate = Adam(learning_rate=number).learning_rate
+    assert type(rate) is float
+    assert rate == number
+
+
+@pytest.mark.parametrize("optimizer", DEFAULTS)
+def test_repr_copy_and_pickle(optimizer):
+    instance = optimizer(learning_rate=0.25)
+    assert repr(eval(repr(instance), {"SGD": SGD, "Adam": Adam, "AdamW": AdamW})) == repr(instance)
+    for twin in (copy.copy(instance), copy.deepcopy(instance), pickle.loads(pickle.dumps(instance))):
+        assert type(twin) is optimizer
+        assert vars(twin) == vars(instance)
+
+
+def test_fit_leaves_the_optimizer_as_it_is():
+    optimizer = Adam(learning_rate=0.1)
+    before = dict(vars(optimizer))
+    MLP((2, 2)).fit(np.eye(2), [0, 1], epochs=3, optimizer=optimizer, verbose=False)
+    assert vars(optimizer) == before
+
+
+# ---- Steps
+
+OPTIMIZERS = [
+    SGD(learning_rate=0.1),
+    SGD(learning_rate=0.05, momentum=0.9),
+    SGD(learning_rate=0.05, momentum=0.9, nesterov=True),
+    Adam(learning_rate=0.01),
+    Adam(learning_rate=0.02, beta_1=0.5, beta_2=0.9, epsilon=1e-3),
+    AdamW(learning_rate=0.01, weight_decay=0.2),
+]
+
+
+def update(optimizer, step):
+    """The same update in the reference."""
+    if isinstance(optimizer, SGD):
+        return functools.partial(reference.sgd, **vars(optimizer))
+    return functools.partial(reference.adam, step=step, **vars(optimizer))
+
+
+def follow(net, X, y, optimizer, *, epochs, batch_size):
+    """Train the network's copy in the reference, rows in order: each epoch's cost, and all parameters, flat."""
+    weights, biases = net.weights, net.biases
+    state = [(0.0 * p,) * (1 if isinstance(optimizer, SGD) else 2) for p in [*weights, *biases]]
+    costs, step = [], 0
+    for _ in range(epochs):
+        batch_costs = []
+        for first in range(0, len(X), batch_size):
+            step += 1
+            cost, weights, biases, state = reference.train_step(
+                weights,
+                biases,
+                state,
+                X[first : first + batch_size],
+                y[first : first + batch_size],
+                activation=net.activation,
+                loss=net.loss,
+                update=update(optimizer, step),
+            )
+            batch_costs.append(cost)
+        costs.append(np.mean(batch_costs))
+    flat = [array.ravel() for pair in zip(weights, biases, strict=True) for array in pair]
+    return costs, np.concatenate(flat)
+
+
+def problem(sizes, n=50):
+    generator = np.random.default_rng(5)
+    X = generator.normal(size=(n, sizes[0])).astype(np.float32)
+    return X, generator.integers(0, sizes[-1], n)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+@pytest.mark.parametrize("sizes", [(4, 9, 3), (5, 70, 66, 3)])
+def test_steps_are_those_of_the_reference(assert_close, optimizer, sizes):
+    # tanh has no kink, at which rounding could take a step another way.
+    X, y = problem(sizes)
+    net = MLP(sizes, activation="tanh", init="normal", seed=2)
+    costs, parameters = follow(net, X, y, optimizer, epochs=3, batch_size=8)
+    history = net.fit(X, y, epochs=3, batch_size=8, optimizer=optimizer, shuffle=False, verbose=False)
+    assert_close(history.loss, costs, "cost", 3 * max(sizes))
+    # The error of a step stays, and further steps add theirs: 21 steps.
+    assert_close(net.parameters, parameters, "steps", 21 * max(sizes))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+def test_steps_are_those_of_pytorch(assert_close, optimizer):
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
+    sizes = (4, 20, 12, 3)
+    X, y = problem(sizes, n=40)
+    net = MLP(sizes, activation="tanh", init="glorot", seed=3)
+    modules = []
+    for weights, bias in zip(net.weights, net.biases, strict=True):
+        linear = torch.nn.Linear(*weights.shape, dtype=torch.float64)
+        linear.load_state_dict({"weight": torch.tensor(weights.T.copy()), "bias": torch.tensor(bias.copy())})
+        modules += [linear, torch.nn.Tanh()]
+    model = torch.nn.Sequential(*modules[:-1])
+    theirs = {
+        SGD: lambda o: torch.optim.SGD(model.parameters(), o.learning_rate, o.momentum, nesterov=o.nesterov),
+        Adam: lambda o: torch.optim.Adam(model.parameters(), o.learning_rate, (o.beta_1, o.beta_2), o.epsilon),
+        AdamW: lambda o: torch.optim.AdamW(
+            model.parameters(), o.learning_rate, (o.beta_1, o.beta_2), o.epsilon, o.weight_decay
+        ),
+    }[type(optimizer)](optimizer)
+    costs = []
+    for first in [*range(0, 40, 16)] * 2:
+        theirs.zero_grad()
+        batch = slice(first, first + 16)
+        loss = torch.nn.functional.cross_entropy(
+            model(torch.tensor(X[batch], dtype=torch.float64)), torch.tensor(y[batch])
+        )
+        loss.backward()
+        theirs.step()
+        costs.append(loss.item())
+    history = net.fit(X, y, epochs=2, batch_size=16, optimizer=optimizer, shuffle=False, verbose=False)
+    assert_close(history.loss, np.reshape(costs, (2, 3)).mean(axis=1), "cost", 20)
+    for ours, linear in zip(zip(net.weights, net.biases, strict=True), model[::2], strict=True):
+        assert_close(ours[0], linear.weight.detach().numpy().T, "steps", 6 * 20)
+        assert_close(ours[1], linear.bias.detach().numpy(), "steps", 6 * 20)
+
+
+def test_an_optimizer_matters(assert_close):
+    """The comparisons above would see a slip: a decay of 1 % less, or Nesterov's momentum taken for the plain one."""
+    X, y = problem((4, 9, 3))
+    for optimizer, slip in [
+        (AdamW(learning_rate=0.01, weight_decay=0.2), AdamW(learning_rate=0.01, weight_decay=0.198)),
+        (SGD(learning_rate=0.05, momentum=0.9, nesterov=True), SGD(learning_rate=0.05, momentum=0.9)),
+        (Adam(learning_rate=0.01), Adam(learning_rate=0.01, epsilon=1e-5)),
+    ]:
+        net = MLP((4, 9, 3), activation="tanh", init="normal", seed=2)
+        _, parameters = follow(net, X, y, slip, epochs=3, batch_size=8)
+        net.fit(X, y, epochs=3, batch_size=8, optimizer=optimizer, shuffle=False, verbose=False)
+        with pytest.raises(AssertionError, match=r"steps: \d+ entries"):
+            assert_close(net.parameters, parameters, "steps", 21 * 9)
+
+
+def test_the_smallest_epsilon_does_not_divide_by_zero():
+    X = np.zeros((8, 3))  # no gradient for the weights at all: 0 / (0 + epsilon)
+    net = MLP((3, 4, 2))
+    before = net.weights[0].copy()
+    net.fit(X, [0, 1] * 4, epochs=5, optimizer=Adam(epsilon=1e-30), verbose=False)
+    np.testing.assert_array_equal(net.weights[0], before)
+
+
+def test_the_first_step_of_adam_is_as_long_as_the_learning_rate():
+    net = MLP((2, 2), init="glorot")
+    before = net.biases[0].copy()
+    net.fit([[1.0, 2.0]], [0], epochs=1, optimizer=Adam(learning_rate=0.125), verbose=False)
+    np.testing.assert_allclose(np.abs(net.biases[0] - before), 0.125, rtol=1e-5)
+
+
+def test_the_public_names():
+    assert (fastmlp.SGD, fastmlp.Adam, fastmlp.AdamW) == (SGD, Adam, AdamW)
