@@ -17,8 +17,8 @@ import time
 import numpy as np
 
 from fastmlp._kernels cimport (
-    FM_IDENTITY, FM_PAD, FM_PANEL, FM_RELU, fm_dense, fm_entry, fm_flush_denormals, fm_loss_gradient,
-    fm_restore_denormals, fm_sparse, fm_step, fm_update, kernels, loss_kernel,
+    FM_ADAM, FM_IDENTITY, FM_NESTEROV, FM_PAD, FM_PANEL, FM_RELU, FM_SGD, FM_STORE, fm_dense, fm_entry,
+    fm_flush_denormals, fm_loss_gradient, fm_restore_denormals, fm_sparse, fm_step, kernels, loss_kernel,
 )
 
 cdef extern from *:
@@ -40,9 +40,11 @@ cdef extern from "_rendezvous.h" nogil:
     bint arrive(Rendezvous *r, int n_threads)
     void release(Rendezvous *r)
 
-# Rows of weights that the sparse product reads at a time: 112 rows of 256 bytes stay in a 32 KB L1 cache. For the
-# weight gradient the same number of rows of dz.
-cdef Py_ssize_t BLOCK = 112
+# Rows of weights that the sparse product reads at a time, about: 160 rows of 256 bytes. Blocks of 112, which fit the L1
+# cache whole, took 8 % longer (more rows to begin), blocks of 264 as long.
+cdef Py_ssize_t BLOCK = 160
+# Rows of a batch that a list by column spans: 112 rows of dz, 28 KB, stay in a 32 KB L1 cache.
+cdef Py_ssize_t CHUNK = 112
 # Rows of a weight gradient made before the optimizer takes them, while they are in L1: four register tiles.
 cdef Py_ssize_t UPDATE_ROWS = 24
 # Above this share of non-zero values the dense product is faster: it runs at the chip's peak, the sparse one at 70 %.
@@ -58,18 +60,11 @@ cdef enum Kind:
     FORWARD
     LOSS
     COST
-    TRANSPOSE
     COLUMNS
     BACKWARD
     UPDATE
 
-cdef enum Rule:
-    STORE
-    SGD
-    NESTEROV
-    ADAM
-
-RULES = {"store": STORE, "sgd": SGD, "nesterov": NESTEROV, "adam": ADAM}
+RULES = {"store": FM_STORE, "sgd": FM_SGD, "nesterov": FM_NESTEROV, "adam": FM_ADAM}
 
 cdef struct Layer:
     Py_ssize_t k, m, panels
@@ -79,7 +74,6 @@ cdef struct Layer:
     float *weights
     float *first
     float *second
-    float *transposed           # [panel of inputs][m][ld of the layer below], without the bias
 
 cdef struct Matrix:
     # n rows of activations or of their gradients; element (i, j) is data[(j / 64) * panel + i * row + j % 64]
@@ -91,11 +85,12 @@ cdef struct Matrix:
     fm_entry *entries
     ptrdiff_t *begin
     ptrdiff_t *end
-    # The same by column, for `chunk` rows at a time: column b * block + j of chunk c is
-    # column_begin[(b * chunks + c) * (block + 1) + j] up to the next one, from column_entries + (b * chunks + c) * chunk * block
+    # The same by column, `chunk` rows at a time: for chunk c of block b, column_begin and column_end
+    # [(b * chunks + c) * block + j]
     Py_ssize_t chunk, chunks
     fm_entry *column_entries
     ptrdiff_t *column_begin
+    ptrdiff_t *column_end
 
 cdef struct Task:
     Kind kind
@@ -183,19 +178,31 @@ cdef fm_sparse rows_of(const Matrix *x, Py_ssize_t first, Py_ssize_t block) noex
     return lists
 
 
-cdef void product(float *c, Py_ssize_t ldc, const float *start, const Matrix *x, Py_ssize_t first, Py_ssize_t n,
-                  const float *b, Py_ssize_t ldb, Py_ssize_t k, Py_ssize_t width) noexcept nogil:
-    """Rows [first, first + n) of x times a panel b (k, width), each from the row `start`."""
+cdef fm_sparse columns_of(const Matrix *x, Py_ssize_t block, Py_ssize_t chunk, Py_ssize_t column) noexcept nogil:
+    cdef fm_sparse lists
+    cdef Py_ssize_t place = (block * x.chunks + chunk) * x.block + column
+    lists.entries = x.column_entries
+    lists.begin = x.column_begin + place
+    lists.end = x.column_end + place
+    lists.stride = 1
+    return lists
+
+
+cdef void product(float *c, Py_ssize_t ldc, const float *start, Py_ssize_t ld_start, const Matrix *x,
+                  Py_ssize_t first, Py_ssize_t n, Py_ssize_t block, Py_ssize_t end, const float *b, Py_ssize_t ldb,
+                  Py_ssize_t k, Py_ssize_t width) noexcept nogil:
+    """c = start + rows [first, first + n) and blocks [block, end), k columns, of x times b (k, width)."""
     cdef fm_dense dense
-    cdef Py_ssize_t block
+    cdef Py_ssize_t i
     if x.listed:
-        for block in range(x.blocks):
-            kernels.sparse(c, ldc, <const float *>c if block else start, ldc if block else 0, rows_of(x, first, block), b, ldb, n,
-                           width)
+        b = b - block * x.block * ldb  # the entries' indices count from the first column of x
+        for i in range(block, end):
+            kernels.sparse(c, ldc, start, ld_start, rows_of(x, first, i), b, ldb, n, width)
+            start, ld_start = c, ldc
     else:
-        dense.data = x.data + first * x.row
+        dense.data = x.data + block * x.panel + first * x.row
         dense.row, dense.column, dense.panel = x.row, 1, x.panel
-        kernels.dense(c, ldc, start, 0, dense, b, ldb, n, k, width)
+        kernels.dense(c, ldc, start, ld_start, dense, b, ldb, n, k, width)
 
 
 cdef void list_panel(const Matrix *x, Py_ssize_t panel, Py_ssize_t first, Py_ssize_t n,
@@ -210,7 +217,7 @@ cdef void forward(const Layer *layer, const Matrix *x, const Matrix *h, Py_ssize
     cdef const float *w = layer.weights + panel * (layer.k + 1) * layer.ld
     cdef float *c = h.data + panel * h.panel + first * h.row
     cdef Py_ssize_t width = width_of(layer.m, panel)
-    product(c, h.row, w + layer.k * layer.ld, x, first, n, w, layer.ld, layer.k, width)
+    product(c, h.row, w + layer.k * layer.ld, 0, x, first, n, 0, x.blocks, w, layer.ld, layer.k, width)
     if layer.activation != FM_IDENTITY:
         kernels.activate(c, n * h.row, layer.activation)
     if h.listed:
@@ -219,28 +226,28 @@ cdef void forward(const Layer *layer, const Matrix *x, const Matrix *h, Py_ssize
 
 cdef void backward(const Layer *layer, const Layer *below, const Matrix *dz, const Matrix *h, const Matrix *dz_below,
                    const float *zeros, Py_ssize_t panel, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
-    """A panel of dz_below = (dz weights^T) * activation'(h)."""
+    """A panel of dz_below = (dz weights^T) * activation'(h).
+
+    The weights are transposed a block of 64 by 64 at a time, which stays in L1 for all rows.
+    """
+    cdef float block[64 * 64]
     cdef float *c = dz_below.data + panel * dz_below.panel + first * dz_below.row
-    cdef Py_ssize_t width = width_of(layer.k, panel)
-    product(c, dz_below.row, zeros, dz, first, n, layer.transposed + panel * layer.m * below.ld, below.ld, layer.m,
-            width)
+    cdef const float *w = layer.weights + panel * FM_PANEL * layer.ld
+    cdef Py_ssize_t width = width_of(layer.k, panel), rows = min(<Py_ssize_t>FM_PANEL, layer.k - panel * FM_PANEL)
+    cdef Py_ssize_t p, columns
+    memset(block, 0, sizeof(block))
+    for p in range(layer.panels):
+        columns = min(<Py_ssize_t>FM_PANEL, layer.m - p * FM_PANEL)
+        kernels.transpose(block, FM_PANEL, w + p * (layer.k + 1) * layer.ld, layer.ld, rows, columns)
+        product(c, dz_below.row, <const float *>c if p else zeros, dz_below.row if p else 0, dz, first, n, p, p + 1, block, FM_PANEL,
+                columns, width)
     kernels.activate_backward(c, h.data + panel * h.panel + first * h.row, n * h.row, below.activation)
     if dz_below.listed:
         list_panel(dz_below, panel, first, n, width)
 
 
-cdef void transpose(const Layer *layer, const Layer *below, Py_ssize_t panel) noexcept nogil:
-    """The rows of layer.transposed that one panel of weights gives."""
-    cdef const float *w = layer.weights + panel * (layer.k + 1) * layer.ld
-    cdef Py_ssize_t p, columns = min(<Py_ssize_t>FM_PANEL, layer.m - panel * FM_PANEL)
-    for p in range(below.panels):
-        kernels.transpose(layer.transposed + (p * layer.m + panel * FM_PANEL) * below.ld, below.ld,
-                          w + p * FM_PANEL * layer.ld, layer.ld, min(<Py_ssize_t>FM_PANEL, layer.k - p * FM_PANEL),
-                          columns)
-
-
-cdef void update(const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros, fm_update *rule,
-                 const fm_step *step, Py_ssize_t panel, Py_ssize_t block, Py_ssize_t n) noexcept nogil:
+cdef void update(const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros, const fm_step *step,
+                 Py_ssize_t panel, Py_ssize_t block, Py_ssize_t n) noexcept nogil:
     """Gradient of a block of rows of one panel of weights, x^T dz, and the optimizer's step on them.
 
     The last block also has the bias.
@@ -248,33 +255,40 @@ cdef void update(const Layer *layer, const Matrix *x, const Matrix *dz, const fl
     cdef float tile[24 * 64]
     cdef const float *dz_panel = dz.data + panel * dz.panel
     cdef Py_ssize_t width = width_of(layer.m, panel)
-    cdef Py_ssize_t end = min(layer.k, (block + 1) * x.block), row = block * x.block
-    cdef Py_ssize_t offset, rows, chunk, place
-    cdef fm_dense dense
+    cdef Py_ssize_t row = block * x.block, end = min(layer.k, row + x.block), offset, rows
     cdef fm_sparse columns
+    if x.listed and x.chunks == 1:
+        columns = columns_of(x, block, 0, 0)
+        offset = (panel * (layer.k + 1) + row) * layer.ld
+        kernels.sparse_update(layer.weights + offset, layer.first + offset, layer.second + offset, layer.ld, columns,
+                              dz_panel, dz.row, end - row, width, step)
+        row = end
     memset(tile, 0, sizeof(tile))
-    columns.stride = 1
     while row < end:
         rows = min(UPDATE_ROWS, end - row)
-        if x.listed:
-            for chunk in range(x.chunks):
-                place = block * x.chunks + chunk
-                columns.entries = x.column_entries + place * x.chunk * x.block
-                columns.begin = x.column_begin + place * (x.block + 1) + row - block * x.block
-                columns.end = columns.begin + 1
-                kernels.sparse(tile, layer.ld, <const float *>&tile[0] if chunk else zeros, layer.ld if chunk else 0, columns,
-                               dz_panel + chunk * x.chunk * dz.row, dz.row, rows, width)
-        else:
-            dense.data = x.data + row // FM_PANEL * x.panel + row % FM_PANEL
-            dense.row, dense.column, dense.panel = 1, x.row, FM_PANEL * x.row
-            kernels.dense(tile, layer.ld, zeros, 0, dense, dz_panel, dz.row, rows, n, width)
+        gradient(tile, layer.ld, x, dz_panel, dz.row, zeros, block, row - block * x.block, rows, n, width)
         offset = (panel * (layer.k + 1) + row) * layer.ld
-        rule(layer.weights + offset, layer.first + offset, layer.second + offset, tile, rows * layer.ld, step)
+        kernels.update(layer.weights + offset, layer.first + offset, layer.second + offset, tile, rows * layer.ld, step)
         row = row + rows
     if end == layer.k:
         kernels.column_sums(tile, dz_panel, dz.row, n, width)
         offset = (panel * (layer.k + 1) + layer.k) * layer.ld
-        rule(layer.weights + offset, layer.first + offset, layer.second + offset, tile, layer.ld, step)
+        kernels.update(layer.weights + offset, layer.first + offset, layer.second + offset, tile, layer.ld, step)
+
+
+cdef void gradient(float *tile, Py_ssize_t ld, const Matrix *x, const float *dz, Py_ssize_t ld_dz, const float *zeros,
+                   Py_ssize_t block, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t width) noexcept nogil:
+    """x^T dz for some columns of a block of x: rows of the gradient, each from `row` of the block on."""
+    cdef fm_dense dense
+    cdef Py_ssize_t chunk
+    if x.listed:
+        for chunk in range(x.chunks):
+            kernels.sparse(tile, ld, <const float *>tile if chunk else zeros, ld if chunk else 0,
+                           columns_of(x, block, chunk, row), dz + chunk * x.chunk * ld_dz, ld_dz, rows, width)
+    else:
+        dense.data = x.data + block * x.panel + row
+        dense.row, dense.column, dense.panel = 1, x.row, FM_PANEL * x.row
+        kernels.dense(tile, ld, zeros, 0, dense, dz, ld_dz, rows, n, width)
 
 
 # ---- The rows that training and prediction read -------------------------------------------------------------------------
@@ -381,17 +395,21 @@ cdef Matrix make_matrix(Py_ssize_t capacity, Py_ssize_t columns, Py_ssize_t bloc
     x.row = width_of(columns, 0)
     x.panel = capacity * x.row
     x.block, x.blocks = block, blocks
-    x.chunks = (capacity + BLOCK - 1) // BLOCK
+    x.chunks = (capacity + CHUNK - 1) // CHUNK
     x.chunk = (capacity + x.chunks - 1) // x.chunks
     return x
 
 
 cdef add_lists(Matrix *x, Py_ssize_t capacity, Buffers buffers):
     """Where rows begin and end, and room for the lists by column."""
+    cdef Py_ssize_t i, columns = x.blocks * x.chunks * x.block
     x.begin = <ptrdiff_t *>buffers.get(sizeof(ptrdiff_t) * capacity * x.blocks)
     x.end = <ptrdiff_t *>buffers.get(sizeof(ptrdiff_t) * capacity * x.blocks)
-    x.column_entries = <fm_entry *>buffers.get(sizeof(fm_entry) * x.blocks * x.chunks * x.chunk * x.block)
-    x.column_begin = <ptrdiff_t *>buffers.get(sizeof(ptrdiff_t) * x.blocks * x.chunks * (x.block + 1))
+    x.column_entries = <fm_entry *>buffers.get(sizeof(fm_entry) * columns * x.chunk)
+    x.column_begin = <ptrdiff_t *>buffers.get(sizeof(ptrdiff_t) * columns)
+    x.column_end = <ptrdiff_t *>buffers.get(sizeof(ptrdiff_t) * columns)
+    for i in range(columns):
+        x.column_begin[i] = i * x.chunk
 
 
 cdef Matrix make_panels(Py_ssize_t capacity, Py_ssize_t m, bint lists, Buffers buffers):
@@ -418,10 +436,9 @@ cdef Matrix make_rows(Py_ssize_t capacity, Py_ssize_t m, Buffers buffers):
 
 cdef void list_columns(const Matrix *x, Py_ssize_t block, Py_ssize_t chunk, Py_ssize_t n) noexcept nogil:
     """The lists by column of a block of columns, for rows [chunk * x.chunk, ...) of n."""
-    cdef Py_ssize_t first = chunk * x.chunk, place = block * x.chunks + chunk
-    kernels.list_columns(x.column_entries + place * x.chunk * x.block, x.column_begin + place * (x.block + 1),
-                         rows_of(x, first, block), max(<Py_ssize_t>0, min(x.chunk, n - first)), x.block,
-                         <int>(block * x.block))
+    cdef Py_ssize_t first = chunk * x.chunk, place = (block * x.chunks + chunk) * x.block
+    kernels.list_columns(x.column_entries, x.column_end + place, x.column_begin + place, rows_of(x, first, block),
+                         max(<Py_ssize_t>0, min(x.chunk, n - first)), x.block, <int>(block * x.block))
 
 
 # ---- Training ---------------------------------------------------------------------------------------------------------
@@ -465,10 +482,8 @@ cdef class Trainer:
     cdef Matrix *dz                         # dz[l]: gradient of h[l] before its activation; dz[n_layers] is h[n_layers]
     cdef float *zeros
     cdef fm_loss_gradient *loss
-    cdef fm_update *rule
     cdef fm_step constants
     cdef double learning_rate, weight_decay, beta_1, beta_2, epsilon
-    cdef bint bias_corrected
     # The batch
     cdef Py_ssize_t rows
     cdef const int64_t[::1] order, label_of
@@ -512,8 +527,6 @@ cdef class Trainer:
             self.layers[l].weights = buffers.floats(panel_floats(&self.layers[l]))
             self.layers[l].first = buffers.floats(panel_floats(&self.layers[l]))
             self.layers[l].second = buffers.floats(panel_floats(&self.layers[l]))
-            if l > 0:
-                self.layers[l].transposed = buffers.floats(panels_of(k) * m * self.layers[l - 1].ld)
             if l < self.n_layers - 1:
                 self.h[l + 1] = make_panels(self.batch_size, m, activation == FM_RELU and
                                             worth_listing(m, layer_sizes[l + 2]), buffers)
@@ -555,14 +568,12 @@ cdef class Trainer:
 
     cdef set_optimizer(self, optimizer):
         cdef int rule = RULES[optimizer.rule]
-        self.rule = (kernels.store if rule == STORE else kernels.sgd if rule == SGD
-                     else kernels.nesterov if rule == NESTEROV else kernels.adam)
-        self.bias_corrected = rule == ADAM
+        self.constants.rule = rule
         self.learning_rate = optimizer.learning_rate
         self.weight_decay = getattr(optimizer, "weight_decay", 0.0)
-        self.beta_1 = optimizer.beta_1 if rule == ADAM else optimizer.momentum
-        self.beta_2 = optimizer.beta_2 if rule == ADAM else 0.0
-        self.epsilon = optimizer.epsilon if rule == ADAM else 0.0
+        self.beta_1 = optimizer.beta_1 if rule == FM_ADAM else optimizer.momentum
+        self.beta_2 = optimizer.beta_2 if rule == FM_ADAM else 0.0
+        self.epsilon = optimizer.epsilon if rule == FM_ADAM else 0.0
 
     # -- The program
 
@@ -576,8 +587,6 @@ cdef class Trainer:
         for l in range(self.n_layers):
             if self.h[l].listed:
                 between += [(COLUMNS, l, block, 0, rows) for block in range(self.h[l].blocks * self.h[l].chunks)]
-            if l > 0:
-                between += [(TRANSPOSE, l, panel, 0, 0) for panel in range(self.layers[l].panels)]
         phases.append((True, between))
         for l in range(self.n_layers - 1, 0, -1):
             phases.append((False, self.row_tasks(BACKWARD, l, panels_of(self.layers[l].k), rows)))
@@ -629,14 +638,12 @@ cdef class Trainer:
         elif task.kind == COLUMNS:
             if self.h[l].listed:
                 list_columns(&self.h[l], task.index // self.h[l].chunks, task.index % self.h[l].chunks, task.n)
-        elif task.kind == TRANSPOSE:
-            transpose(&self.layers[l], &self.layers[l - 1], task.index)
         elif task.kind == BACKWARD:
             backward(&self.layers[l], &self.layers[l - 1], &self.dz[l + 1], &self.h[l], &self.dz[l], self.zeros,
                      task.index, task.first, task.n)
         else:
             blocks = (self.layers[l].k + self.h[l].block - 1) // self.h[l].block
-            update(&self.layers[l], &self.h[l], &self.dz[l + 1], self.zeros, self.rule, &self.constants,
+            update(&self.layers[l], &self.h[l], &self.dz[l + 1], self.zeros, &self.constants,
                    task.index // blocks, task.index % blocks, task.n)
 
     # -- Tasks of the batch as a whole
@@ -661,7 +668,7 @@ cdef class Trainer:
         self.constants.beta_1, self.constants.one_minus_beta_1 = self.beta_1, 1 - self.beta_1
         self.constants.beta_2, self.constants.one_minus_beta_2 = self.beta_2, 1 - self.beta_2
         self.constants.epsilon = self.epsilon
-        if self.bias_corrected:
+        if self.constants.rule == FM_ADAM:
             correction = sqrt(1 - pow(self.beta_2, t))
             self.constants.rate = self.learning_rate * correction / (1 - pow(self.beta_1, t))
             self.constants.epsilon = self.epsilon * correction

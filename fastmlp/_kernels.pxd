@@ -15,6 +15,10 @@ cdef extern from "fastmlp.h" nogil:
         FM_CROSS_ENTROPY
         FM_BINARY_CROSS_ENTROPY
         FM_SQUARED_ERROR
+        FM_STORE
+        FM_SGD
+        FM_NESTEROV
+        FM_ADAM
 
     ctypedef struct fm_dense:
         const float *data
@@ -31,10 +35,9 @@ cdef extern from "fastmlp.h" nogil:
         ptrdiff_t stride
 
     ctypedef struct fm_step:
+        int rule
         float rate, decay, beta_1, one_minus_beta_1, beta_2, one_minus_beta_2, epsilon
 
-    ctypedef void fm_update(float *weights, float *first, float *second, const float *dweights, ptrdiff_t count,
-                            const fm_step *step) noexcept nogil
     ctypedef void fm_loss_gradient(float *logits, float *loss, ptrdiff_t ld, const int64_t *labels,
                                    const float *targets, const float *scale, ptrdiff_t n, ptrdiff_t m) noexcept nogil
 
@@ -47,8 +50,8 @@ cdef extern from "fastmlp.h" nogil:
         void (*count_nonzero)(ptrdiff_t *count, const float *x, ptrdiff_t n) noexcept nogil
         void (*list)(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, ptrdiff_t stride, const float *x,
                      ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t width, int32_t first) noexcept nogil
-        void (*list_columns)(fm_entry *entries, ptrdiff_t *begin, fm_sparse a, ptrdiff_t n, ptrdiff_t columns,
-                             int32_t first) noexcept nogil
+        void (*list_columns)(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, fm_sparse a, ptrdiff_t n,
+                             ptrdiff_t columns, int32_t first) noexcept nogil
         void (*transpose)(float *out, ptrdiff_t ld_out, const float *x, ptrdiff_t ld_in, ptrdiff_t rows,
                           ptrdiff_t columns) noexcept nogil
         void (*column_sums)(float *sums, const float *x, ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t width) noexcept nogil
@@ -58,10 +61,10 @@ cdef extern from "fastmlp.h" nogil:
         fm_loss_gradient *binary_cross_entropy
         fm_loss_gradient *squared_error
         void (*softmax)(float *probabilities, ptrdiff_t ld, ptrdiff_t n, ptrdiff_t m) noexcept nogil
-        fm_update *store
-        fm_update *sgd
-        fm_update *nesterov
-        fm_update *adam
+        void (*update)(float *weights, float *first, float *second, const float *dweights, ptrdiff_t count,
+                       const fm_step *step) noexcept nogil
+        void (*sparse_update)(float *weights, float *first, float *second, ptrdiff_t ld, fm_sparse a, const float *b,
+                              ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t width, const fm_step *step) noexcept nogil
 
     const fm_kernels *const fm_compiled[]
     void fm_runs(int *runs, const fm_kernels *kernels) noexcept nogil

@@ -20,6 +20,8 @@ OPENMP = bool(FM_OPENMP)
 
 # Elements that a thread takes at a time in elementwise kernels: 64 KB, which stay in the L2 cache.
 cdef Py_ssize_t CHUNK = 16384
+# Rows of a task of the product: a multiple of the tile's six, so that only the last one has a remainder.
+cdef Py_ssize_t PRODUCT_ROWS = 96
 
 
 cdef bint _runs(const fm_kernels *table) noexcept:
@@ -68,11 +70,8 @@ def isas():
 def matmul_bias(float[:, ::1] out, const float[:, ::1] x, const float[:, ::1] weights, const float[::1] bias,
                 Py_ssize_t columns, int n_threads):
     """The first `columns` columns (a multiple of 16) of out = x weights + bias."""
-    cdef Py_ssize_t n = x.shape[0], k = x.shape[1], m = weights.shape[1]
-    cdef Py_ssize_t panels = (columns + FM_PANEL - 1) // FM_PANEL
-    # A multiple of the tile's six rows, so that only the last block has a remainder.
-    cdef Py_ssize_t rows = 96, blocks = (n + 95) // 96, task, i, j
-    cdef fm_dense operand
+    cdef Py_ssize_t n = x.shape[0], k = x.shape[1], i, j, task
+    cdef Py_ssize_t panels = (columns + FM_PANEL - 1) // FM_PANEL, blocks = (n + PRODUCT_ROWS - 1) // PRODUCT_ROWS
     if n == 0 or columns == 0:
         return
     if k == 0:
@@ -81,14 +80,15 @@ def matmul_bias(float[:, ::1] out, const float[:, ::1] x, const float[:, ::1] we
                 out[i, j] = bias[j]
         return
     for task in prange(panels * blocks, nogil=True, num_threads=n_threads, schedule="static"):
-        i = task % blocks * rows
-        j = task // blocks * FM_PANEL
-        operand.data = &x[i, 0]
-        operand.row = k
-        operand.column = 1
-        operand.panel = FM_PANEL
-        kernels.dense(&out[i, j], m, &bias[j], 0, operand, &weights[0, j], m, min(rows, n - i), k,
-                      min(<Py_ssize_t>FM_PANEL, columns - j))
+        product_panel(out, x, weights, bias, columns, task // blocks * FM_PANEL, task % blocks * PRODUCT_ROWS)
+
+
+cdef void product_panel(float[:, ::1] out, const float[:, ::1] x, const float[:, ::1] weights,
+                        const float[::1] bias, Py_ssize_t columns, Py_ssize_t j, Py_ssize_t i) noexcept nogil:
+    cdef fm_dense operand
+    operand.data, operand.row, operand.column, operand.panel = &x[i, 0], x.shape[1], 1, FM_PANEL
+    kernels.dense(&out[i, j], out.shape[1], &bias[j], 0, operand, &weights[0, j], weights.shape[1],
+                  min(PRODUCT_ROWS, x.shape[0] - i), x.shape[1], min(<Py_ssize_t>FM_PANEL, columns - j))
 
 
 def activate(float[::1] h, int activation, int n_threads):
@@ -140,9 +140,9 @@ def adam(float[::1] weights, float[::1] first, float[::1] second, const float[::
     """In place: one step of Adam with the bias corrections in `rate` and `epsilon`."""
     cdef Py_ssize_t count = weights.shape[0], task, i
     cdef fm_step step
-    step.rate, step.decay, step.epsilon = rate, decay, epsilon
+    step.rule, step.rate, step.decay, step.epsilon = FM_ADAM, rate, decay, epsilon
     step.beta_1, step.one_minus_beta_1 = beta_1, 1 - beta_1
     step.beta_2, step.one_minus_beta_2 = beta_2, 1 - beta_2
     for task in prange((count + CHUNK - 1) // CHUNK, nogil=True, num_threads=n_threads, schedule="static"):
         i = task * CHUNK
-        kernels.adam(&weights[i], &first[i], &second[i], &dweights[i], min(CHUNK, count - i), &step)
+        kernels.update(&weights[i], &first[i], &second[i], &dweights[i], min(CHUNK, count - i), &step)

@@ -37,16 +37,16 @@ typedef struct {
     ptrdiff_t stride;
 } fm_sparse;
 
-/* What the optimizer's update needs at one step. Adam: rate = learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t) and
- * epsilon is scaled by sqrt(1 - beta_2^t), which is algorithm 1 of Kingma & Ba (2015) with the corrections taken out
- * of the loop; decay is 1 - learning_rate * weight_decay. */
+/* One step of an optimizer. FM_STORE leaves the weights and puts the gradient in the first moment. Adam's rate is
+ * learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t) and its epsilon is scaled by sqrt(1 - beta_2^t): algorithm 1 of
+ * Kingma & Ba (2015) with the corrections taken out of the loop. beta_1 is SGD's momentum. decay is
+ * 1 - learning_rate * weight_decay. */
+enum fm_rule { FM_STORE, FM_SGD, FM_NESTEROV, FM_ADAM };
+
 typedef struct {
+    int rule;
     float rate, decay, beta_1, one_minus_beta_1, beta_2, one_minus_beta_2, epsilon;
 } fm_step;
-
-/* Takes `count` gradients to the weights; `first` and `second` are the optimizer's two moments. */
-typedef void fm_update(float *weights, float *first, float *second, const float *dweights, ptrdiff_t count,
-                       const fm_step *step);
 
 /* Loss of each row; its gradient, times scale[i], takes the place of the logits. Targets are n labels or, where labels
  * is NULL, n rows of m values, one after the other. */
@@ -67,10 +67,10 @@ typedef struct {
      * a multiple of FM_PAD; the first column has index `first`. Sets end. */
     void (*list)(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, ptrdiff_t stride, const float *x,
                  ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t width, int32_t first);
-    /* Sorts the entries of rows [0, n) by column: column first + j is entries[begin[j]] up to entries[begin[j + 1]],
-     * for j in [0, columns); their index is the row. */
-    void (*list_columns)(fm_entry *entries, ptrdiff_t *begin, fm_sparse a, ptrdiff_t n, ptrdiff_t columns,
-                         int32_t first);
+    /* Lists the entries of n rows by column: those of column first + j from entries[begin[j]] on, with room for n;
+     * their index is the row. Sets end. */
+    void (*list_columns)(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, fm_sparse a, ptrdiff_t n,
+                         ptrdiff_t columns, int32_t first);
 
     void (*transpose)(float *out, ptrdiff_t ld_out, const float *in, ptrdiff_t ld_in, ptrdiff_t rows,
                       ptrdiff_t columns);
@@ -84,7 +84,12 @@ typedef struct {
     /* In place: logits become probabilities. */
     void (*softmax)(float *probabilities, ptrdiff_t ld, ptrdiff_t n, ptrdiff_t m);
 
-    fm_update *store, *sgd, *nesterov, *adam;
+    /* `count` parameters and their two moments take a gradient. */
+    void (*update)(float *weights, float *first, float *second, const float *dweights, ptrdiff_t count,
+                   const fm_step *step);
+    /* The same for a panel (n, width) whose gradient is a b, which is never stored. */
+    void (*sparse_update)(float *weights, float *first, float *second, ptrdiff_t ld, fm_sparse a, const float *b,
+                          ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t width, const fm_step *step);
 } fm_kernels;
 
 /* The instruction sets compiled in, best first, closed by NULL; and whether this processor runs one of them. */

@@ -93,17 +93,22 @@ static void dense(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_star
 #endif
 }
 
+/* sum += row i of a, times b. */
+INLINE void add_row(vec *sum, fm_sparse a, ptrdiff_t i, const float *restrict b, ptrdiff_t ldb, const int vecs) {
+    const fm_entry *x = a.entries + a.begin[i * a.stride], *end = a.entries + a.end[i * a.stride];
+    for (; x < end; x++) {
+        const vec value = splat(x->value);
+        const float *w = b + x->index * ldb;
+        UNROLL for (int v = 0; v < vecs; v++) sum[v] += value * load(w + v * LANES);
+    }
+}
+
 INLINE void sparse_columns(float *restrict c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_start, fm_sparse a,
                            const float *restrict b, ptrdiff_t ldb, ptrdiff_t n, const int vecs) {
     for (ptrdiff_t i = 0; i < n; i++, c += ldc, start += ld_start) {
-        const fm_entry *x = a.entries + a.begin[i * a.stride], *end = a.entries + a.end[i * a.stride];
         vec sum[ROW_VECS];
         UNROLL for (int v = 0; v < vecs; v++) sum[v] = load(start + v * LANES);
-        for (; x < end; x++) {
-            const vec value = splat(x->value);
-            const float *w = b + x->index * ldb;
-            UNROLL for (int v = 0; v < vecs; v++) sum[v] += value * load(w + v * LANES);
-        }
+        add_row(sum, a, i, b, ldb, vecs);
         UNROLL for (int v = 0; v < vecs; v++) store(c + v * LANES, sum[v]);
     }
 }
@@ -156,22 +161,12 @@ static void list(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, ptrd
         end[i * stride] = list_row(entries + begin[i * stride], x + i * ldx, width, first) - entries;
 }
 
-static void list_columns(fm_entry *entries, ptrdiff_t *begin, fm_sparse a, ptrdiff_t n, ptrdiff_t columns,
-                         int32_t first) {
-    /* A counting sort: begin[j + 1] counts column j, then holds where its next entry goes, and ends as its end. */
-    memset(begin, 0, (size_t)(columns + 1) * sizeof *begin);
+static void list_columns(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, fm_sparse a, ptrdiff_t n,
+                         ptrdiff_t columns, int32_t first) {
+    memcpy(end, begin, (size_t)columns * sizeof *end);
     for (ptrdiff_t i = 0; i < n; i++) {
-        const fm_entry *x = a.entries + a.begin[i * a.stride], *end = a.entries + a.end[i * a.stride];
-        for (; x < end; x++) begin[x->index - first + 1]++;
-    }
-    for (ptrdiff_t j = 0, next = 0; j < columns; j++) {
-        const ptrdiff_t count = begin[j + 1];
-        begin[j + 1] = next;
-        next += count;
-    }
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const fm_entry *x = a.entries + a.begin[i * a.stride], *end = a.entries + a.end[i * a.stride];
-        for (; x < end; x++) entries[begin[x->index - first + 1]++] = (fm_entry){(int32_t)i, x->value};
+        const fm_entry *x = a.entries + a.begin[i * a.stride], *last = a.entries + a.end[i * a.stride];
+        for (; x < last; x++) entries[end[x->index - first]++] = (fm_entry){(int32_t)i, x->value};
     }
 }
 
@@ -370,39 +365,100 @@ static void squared_error(float *z, float *loss, ptrdiff_t ld, const int64_t *la
 
 /* ---- Optimizers ------------------------------------------------------------------------------------------------- */
 
-static void store_gradient(float *restrict w, float *restrict gradient, float *restrict unused,
-                           const float *restrict g, ptrdiff_t count, const fm_step *step) {
-    (void)w, (void)unused, (void)step;
-    memcpy(gradient, g, (size_t)count * sizeof *g);
+/* The loop over lanes becomes one instruction. (A reciprocal root with a Newton step was no faster on Zen 4.) */
+INLINE vec square_root(vec x) {
+    for (int lane = 0; lane < LANES; lane++) x[lane] = sqrtf(x[lane]);
+    return x;
 }
 
-static void sgd(float *restrict w, float *restrict velocity, float *restrict unused, const float *restrict g,
-                ptrdiff_t count, const fm_step *step) {
-    (void)unused;
-    const float rate = step->rate, momentum = step->beta_1;
-    for (ptrdiff_t i = 0; i < count; i++) {
-        velocity[i] = momentum * velocity[i] + g[i];
-        w[i] -= rate * velocity[i];
+INLINE void update_vec(float *w, float *first, float *second, vec g, const fm_step *s, const int rule) {
+    if (rule == FM_STORE) {
+        store(first, g);
+    } else if (rule == FM_ADAM) {
+        const vec m = s->beta_1 * load(first) + s->one_minus_beta_1 * g;
+        const vec v = s->beta_2 * load(second) + s->one_minus_beta_2 * (g * g);
+        store(first, m);
+        store(second, v);
+        store(w, s->decay * load(w) - s->rate * m / (square_root(v) + s->epsilon));
+    } else {
+        const vec velocity = s->beta_1 * load(first) + g;
+        vec direction = velocity;
+        if (rule == FM_NESTEROV) direction = g + s->beta_1 * velocity;
+        store(first, velocity);
+        store(w, load(w) - s->rate * direction);
     }
 }
 
-static void nesterov(float *restrict w, float *restrict velocity, float *restrict unused, const float *restrict g,
-                     ptrdiff_t count, const fm_step *step) {
-    (void)unused;
-    const float rate = step->rate, momentum = step->beta_1;
-    for (ptrdiff_t i = 0; i < count; i++) {
-        velocity[i] = momentum * velocity[i] + g[i];
-        w[i] -= rate * (g[i] + momentum * velocity[i]);
+INLINE void update_flat(float *w, float *first, float *second, const float *g, ptrdiff_t count, const fm_step *step,
+                        const int rule) {
+    for (; count >= LANES; count -= LANES, w += LANES, first += LANES, second += LANES, g += LANES)
+        update_vec(w, first, second, load(g), step, rule);
+    if (count > 0) {
+        const size_t bytes = (size_t)count * sizeof *w;
+        float rest[4][LANES] = {{0}};
+        memcpy(rest[0], w, bytes), memcpy(rest[1], first, bytes), memcpy(rest[2], second, bytes);
+        memcpy(rest[3], g, bytes);
+        update_vec(rest[0], rest[1], rest[2], load(rest[3]), step, rule);
+        memcpy(w, rest[0], bytes), memcpy(first, rest[1], bytes), memcpy(second, rest[2], bytes);
     }
 }
 
-static void adam(float *restrict w, float *restrict first, float *restrict second, const float *restrict g,
-                 ptrdiff_t count, const fm_step *step) {
+static void update(float *w, float *first, float *second, const float *g, ptrdiff_t count, const fm_step *step) {
+    switch (step->rule) {
+        case FM_STORE: update_flat(w, first, second, g, count, step, FM_STORE); break;
+        case FM_SGD: update_flat(w, first, second, g, count, step, FM_SGD); break;
+        case FM_NESTEROV: update_flat(w, first, second, g, count, step, FM_NESTEROV); break;
+        case FM_ADAM: update_flat(w, first, second, g, count, step, FM_ADAM); break;
+    }
+}
+
+/* The gradient of a row goes from registers into the update. Weights and moments come from beyond the L2 cache while
+ * the product reads L1, so they are asked for some rows ahead: together that saves a fifth of the time. */
+#define ROWS_AHEAD 6
+
+INLINE void sparse_update_columns(float *restrict w, float *restrict first, float *restrict second, ptrdiff_t ld,
+                                  fm_sparse a, const float *restrict b, ptrdiff_t ldb, ptrdiff_t n,
+                                  const fm_step *step, const int rule, const int vecs) {
     const fm_step s = *step;
-    for (ptrdiff_t i = 0; i < count; i++) {
-        first[i] = s.beta_1 * first[i] + s.one_minus_beta_1 * g[i];
-        second[i] = s.beta_2 * second[i] + s.one_minus_beta_2 * (g[i] * g[i]);
-        w[i] = s.decay * w[i] - s.rate * first[i] / (sqrtf(second[i]) + s.epsilon);
+    for (ptrdiff_t i = 0; i < n; i++, w += ld, first += ld, second += ld) {
+        vec g[ROW_VECS];
+        UNROLL for (int v = 0; v < vecs; v++) {
+            __builtin_prefetch(w + ROWS_AHEAD * ld + v * LANES, 1);
+            __builtin_prefetch(first + ROWS_AHEAD * ld + v * LANES, 1);
+            __builtin_prefetch(second + ROWS_AHEAD * ld + v * LANES, 1);
+            g[v] = splat(0.0f);
+        }
+        add_row(g, a, i, b, ldb, vecs);
+        UNROLL for (int v = 0; v < vecs; v++)
+            update_vec(w + v * LANES, first + v * LANES, second + v * LANES, g[v], &s, rule);
+    }
+}
+
+INLINE void sparse_update_as(float *w, float *first, float *second, ptrdiff_t ld, fm_sparse a, const float *b,
+                             ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t width, const fm_step *step, const int rule) {
+    for (; width >= ROW_VECS * LANES; width -= ROW_VECS * LANES) {
+        sparse_update_columns(w, first, second, ld, a, b, ldb, n, step, rule, ROW_VECS);
+        w += ROW_VECS * LANES;
+        first += ROW_VECS * LANES;
+        second += ROW_VECS * LANES;
+        b += ROW_VECS * LANES;
+    }
+    for (; width > 0; width -= FM_PAD) {
+        sparse_update_columns(w, first, second, ld, a, b, ldb, n, step, rule, FM_PAD / LANES);
+        w += FM_PAD;
+        first += FM_PAD;
+        second += FM_PAD;
+        b += FM_PAD;
+    }
+}
+
+static void sparse_update(float *w, float *first, float *second, ptrdiff_t ld, fm_sparse a, const float *b,
+                          ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t width, const fm_step *step) {
+    switch (step->rule) {
+        case FM_STORE: sparse_update_as(w, first, second, ld, a, b, ldb, n, width, step, FM_STORE); break;
+        case FM_SGD: sparse_update_as(w, first, second, ld, a, b, ldb, n, width, step, FM_SGD); break;
+        case FM_NESTEROV: sparse_update_as(w, first, second, ld, a, b, ldb, n, width, step, FM_NESTEROV); break;
+        case FM_ADAM: sparse_update_as(w, first, second, ld, a, b, ldb, n, width, step, FM_ADAM); break;
     }
 }
 
@@ -423,8 +479,6 @@ const fm_kernels TABLE = {
     .binary_cross_entropy = binary_cross_entropy,
     .squared_error = squared_error,
     .softmax = softmax,
-    .store = store_gradient,
-    .sgd = sgd,
-    .nesterov = nesterov,
-    .adam = adam,
+    .update = update,
+    .sparse_update = sparse_update,
 };
