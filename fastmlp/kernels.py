@@ -164,7 +164,7 @@ def relu_backward(dh: Float32, h: Float32, *, out: Float32 | None = None, n_thre
 
 
 def activate(z: Float32, activation: str, *, out: Float32 | None = None, n_threads: int | None = None) -> Float32:
-    """Return the activation of z, elementwise; at most 2 units in the last place from correct.
+    """Return the activation of z, elementwise; tanh within 2 units in the last place, logistic within 3.
 
     Parameters
     ----------

@@ -202,7 +202,7 @@ static void column_sums(float *restrict sums, const float *restrict x, ptrdiff_t
         for (ptrdiff_t j = 0; j < width; j++) sums[j] += x[i * ldx + j];
 }
 
-/* ---- Elementary functions: at most 2 ulp from correct over the whole range of float ----------------------------- */
+/* ---- Elementary functions over the whole range of float: exp and tanh at most 2 ulp from correct, logistic 3 --------- */
 
 INLINE float from_bits(uint32_t bits) {
     float x;
@@ -251,8 +251,8 @@ INLINE float hyperbolic_tangent(float x) {
 }
 
 INLINE float logistic(float x) {
-    const float e = exponential(-fabsf(x)), reciprocal = 1.0f / (1.0f + e);
-    return x < 0.0f ? e * reciprocal : reciprocal;
+    const float e = exponential(-fabsf(x));
+    return (x < 0.0f ? e : 1.0f) / (1.0f + e);
 }
 
 /* ---- Activations ------------------------------------------------------------------------------------------------ */
