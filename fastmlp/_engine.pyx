@@ -49,6 +49,10 @@ cdef Py_ssize_t CHUNK = 112
 cdef Py_ssize_t UPDATE_ROWS = 24
 # Above this share of non-zero values the dense product is faster: it runs at the chip's peak, the sparse one at 70 %.
 cdef double SPARSE_DENSITY = 0.65
+# Bytes of a batch's lists of a hidden layer at most, if every value were listed.
+cdef Py_ssize_t HIDDEN_LISTS = 4 << 20
+# Rows of a task at most: 128 rows of a panel of outputs, 32 KB, are added to while blocks of weights pass.
+cdef Py_ssize_t TASK_ROWS = 128
 # Rows that one thread takes through the whole network when it predicts.
 cdef Py_ssize_t PREDICT_ROWS = 96
 # Seconds of steps between two looks at signals and the clock.
@@ -79,9 +83,9 @@ cdef struct Matrix:
     # n rows of activations or of their gradients; element (i, j) is data[(j / 64) * panel + i * row + j % 64]
     float *data
     Py_ssize_t row, panel
-    # Non-zero values of row i, columns [b * block, (b + 1) * block): begin and end [i * blocks + b], where listed
+    # Non-zero values of row i, columns [b * block, (b + 1) * block): begin and end [b * capacity + i], where listed
     bint listed
-    Py_ssize_t block, blocks
+    Py_ssize_t block, blocks, capacity
     fm_entry *entries
     ptrdiff_t *begin
     ptrdiff_t *end
@@ -172,9 +176,8 @@ cdef void unpack(float *flat, const Layer *layer, const float *panels) noexcept 
 cdef fm_sparse rows_of(const Matrix *x, Py_ssize_t first, Py_ssize_t block) noexcept nogil:
     cdef fm_sparse lists
     lists.entries = x.entries
-    lists.begin = x.begin + first * x.blocks + block
-    lists.end = x.end + first * x.blocks + block
-    lists.stride = x.blocks
+    lists.begin = x.begin + block * x.capacity + first
+    lists.end = x.end + block * x.capacity + first
     return lists
 
 
@@ -184,7 +187,6 @@ cdef fm_sparse columns_of(const Matrix *x, Py_ssize_t block, Py_ssize_t chunk, P
     lists.entries = x.column_entries
     lists.begin = x.column_begin + place
     lists.end = x.column_end + place
-    lists.stride = 1
     return lists
 
 
@@ -207,8 +209,9 @@ cdef void product(float *c, Py_ssize_t ldc, const float *start, Py_ssize_t ld_st
 
 cdef void list_panel(const Matrix *x, Py_ssize_t panel, Py_ssize_t first, Py_ssize_t n,
                      Py_ssize_t width) noexcept nogil:
-    kernels.list(x.entries, x.end + first * x.blocks + panel, x.begin + first * x.blocks + panel, x.blocks,
-                 x.data + panel * x.panel + first * x.row, x.row, n, width, <int>(panel * FM_PANEL))
+    cdef Py_ssize_t place = panel * x.capacity + first
+    kernels.list(x.entries, x.end + place, x.begin + place, x.data + panel * x.panel + first * x.row, x.row, n, width,
+                 <int>(panel * FM_PANEL))
 
 
 cdef void forward(const Layer *layer, const Matrix *x, const Matrix *h, Py_ssize_t panel, Py_ssize_t first,
@@ -252,7 +255,7 @@ cdef void update(const Layer *layer, const Matrix *x, const Matrix *dz, const fl
 
     The last block also has the bias.
     """
-    cdef float tile[24 * 64]
+    cdef float tile[64 * 64]
     cdef const float *dz_panel = dz.data + panel * dz.panel
     cdef Py_ssize_t width = width_of(layer.m, panel)
     cdef Py_ssize_t row = block * x.block, end = min(layer.k, row + x.block), offset, rows
@@ -265,7 +268,8 @@ cdef void update(const Layer *layer, const Matrix *x, const Matrix *dz, const fl
         row = end
     memset(tile, 0, sizeof(tile))
     while row < end:
-        rows = min(UPDATE_ROWS, end - row)
+        # Several chunks of dz pass for each tile, so that it had better be large.
+        rows = min(<Py_ssize_t>FM_PANEL if x.listed else UPDATE_ROWS, end - row)
         gradient(tile, layer.ld, x, dz_panel, dz.row, zeros, block, row - block * x.block, rows, n, width)
         offset = (panel * (layer.k + 1) + row) * layer.ld
         kernels.update(layer.weights + offset, layer.first + offset, layer.second + offset, tile, rows * layer.ld, step)
@@ -349,14 +353,14 @@ cdef class Inputs:
             for b in range(self.blocks):
                 column = b * self.block
                 whole = max(<Py_ssize_t>0, min(self.block, self.k - column)) // FM_PAD * FM_PAD
-                kernels.list(self.entries, begin + b + 1, begin + b, 1, &self.X[i, 0] + column, self.k, 1, whole,
+                kernels.list(self.entries, begin + b + 1, begin + b, &self.X[i, 0] + column, self.k, 1, whole,
                              <int>column)
                 rest = min(self.block, self.k - column) - whole
                 if rest > 0:
                     memset(tail, 0, sizeof(tail))
                     memcpy(tail, &self.X[i, 0] + column + whole, 4 * rest)
                     place = begin[b + 1]
-                    kernels.list(self.entries, begin + b + 1, &place, 1, tail, FM_PAD, 1, FM_PAD, <int>(column + whole))
+                    kernels.list(self.entries, begin + b + 1, &place, tail, FM_PAD, 1, FM_PAD, <int>(column + whole))
             place = begin[self.blocks]
 
     cdef Matrix matrix(self, Py_ssize_t capacity, Buffers buffers):
@@ -373,13 +377,13 @@ cdef class Inputs:
 
     cdef void gather(self, Matrix *x, const int64_t *order, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
         """Row order[i] of X becomes row i of the batch, for i in [first, first + n)."""
-        cdef Py_ssize_t i
+        cdef Py_ssize_t i, b
         cdef const ptrdiff_t *begin
         for i in range(first, first + n):
             if self.listed:
                 begin = self.begin + order[i] * (self.blocks + 1)
-                memcpy(x.begin + i * self.blocks, begin, self.blocks * sizeof(ptrdiff_t))
-                memcpy(x.end + i * self.blocks, begin + 1, self.blocks * sizeof(ptrdiff_t))
+                for b in range(self.blocks):
+                    x.begin[b * x.capacity + i], x.end[b * x.capacity + i] = begin[b], begin[b + 1]
             else:
                 memcpy(x.data + i * self.k, &self.X[order[i], 0], 4 * self.k)
 
@@ -389,12 +393,17 @@ cdef bint worth_listing(Py_ssize_t k, Py_ssize_t m) noexcept:
     return k >= FM_PANEL and m >= FM_PANEL
 
 
+cdef bint worth_listing_hidden(Py_ssize_t n, Py_ssize_t k, Py_ssize_t m) noexcept:
+    """Lists that leave the caches take longer to read than the dense product takes: 784-2048-2048-10, 1024 rows."""
+    return worth_listing(k, m) and n * k * <Py_ssize_t>sizeof(fm_entry) <= HIDDEN_LISTS
+
+
 cdef Matrix make_matrix(Py_ssize_t capacity, Py_ssize_t columns, Py_ssize_t block, Py_ssize_t blocks) noexcept:
     cdef Matrix x
     memset(&x, 0, sizeof(Matrix))
     x.row = width_of(columns, 0)
     x.panel = capacity * x.row
-    x.block, x.blocks = block, blocks
+    x.block, x.blocks, x.capacity = block, blocks, capacity
     x.chunks = (capacity + CHUNK - 1) // CHUNK
     x.chunk = (capacity + x.chunks - 1) // x.chunks
     return x
@@ -529,9 +538,9 @@ cdef class Trainer:
             self.layers[l].second = buffers.floats(panel_floats(&self.layers[l]))
             if l < self.n_layers - 1:
                 self.h[l + 1] = make_panels(self.batch_size, m, activation == FM_RELU and
-                                            worth_listing(m, layer_sizes[l + 2]), buffers)
+                                            worth_listing_hidden(self.batch_size, m, layer_sizes[l + 2]), buffers)
                 self.dz[l + 1] = make_panels(self.batch_size, m, l > 0 and activation == FM_RELU and
-                                             worth_listing(m, k), buffers)
+                                             worth_listing_hidden(self.batch_size, m, k), buffers)
         self.h[self.n_layers] = make_rows(self.batch_size, self.m, buffers)
         self.dz[self.n_layers] = self.h[self.n_layers]
         self.zeros = buffers.floats(FM_PANEL)
@@ -609,8 +618,8 @@ cdef class Trainer:
             self.phases[which][i].end = end
 
     def row_tasks(self, int kind, Py_ssize_t layer, Py_ssize_t panels, Py_ssize_t rows):
-        """Panels, and where these do not share out evenly, blocks of rows of each."""
-        cdef Py_ssize_t blocks = 1, most = max(<Py_ssize_t>1, rows // UPDATE_ROWS), tasks, block
+        """Panels by blocks of at most TASK_ROWS rows, of more blocks where these do not share out evenly."""
+        cdef Py_ssize_t blocks = (rows + TASK_ROWS - 1) // TASK_ROWS, most = max(blocks, rows // UPDATE_ROWS), tasks, block
         while blocks < most:
             tasks = panels * blocks
             if (tasks + self.n_threads - 1) // self.n_threads * self.n_threads <= 1.1 * tasks:
@@ -742,11 +751,12 @@ cdef class Trainer:
 
 cdef void drop_full_lists(Matrix *x, Py_ssize_t n, Py_ssize_t m) noexcept nogil:
     """Go over to the dense product, until the epoch ends, where the last batch had too few zeros for lists."""
-    cdef Py_ssize_t i
+    cdef Py_ssize_t b, i
     cdef ptrdiff_t count = 0
     if x.listed:
-        for i in range(n * x.blocks):
-            count += x.end[i] - x.begin[i]
+        for b in range(x.blocks):
+            for i in range(b * x.capacity, b * x.capacity + n):
+                count += x.end[i] - x.begin[i]
         x.listed = count <= SPARSE_DENSITY * n * m
 
 

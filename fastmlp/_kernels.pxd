@@ -32,7 +32,6 @@ cdef extern from "fastmlp.h" nogil:
         const fm_entry *entries
         const ptrdiff_t *begin
         const ptrdiff_t *end
-        ptrdiff_t stride
 
     ctypedef struct fm_step:
         int rule
@@ -48,7 +47,7 @@ cdef extern from "fastmlp.h" nogil:
         void (*sparse)(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_start, fm_sparse a, const float *b,
                        ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t width) noexcept nogil
         void (*count_nonzero)(ptrdiff_t *count, const float *x, ptrdiff_t n) noexcept nogil
-        void (*list)(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, ptrdiff_t stride, const float *x,
+        void (*list)(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, const float *x,
                      ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t width, int32_t first) noexcept nogil
         void (*list_columns)(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, fm_sparse a, ptrdiff_t n,
                              ptrdiff_t columns, int32_t first) noexcept nogil

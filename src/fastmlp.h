@@ -25,7 +25,7 @@ typedef struct {
     ptrdiff_t row, column, panel;
 } fm_dense;
 
-/* A matrix as the lists of its non-zero values: row i is entries[begin[i * stride]] up to entries[end[i * stride]]. */
+/* A matrix as the lists of its non-zero values: row i is entries[begin[i]] up to entries[end[i]]. */
 typedef struct {
     int32_t index;
     float value;
@@ -34,7 +34,6 @@ typedef struct {
 typedef struct {
     const fm_entry *entries;
     const ptrdiff_t *begin, *end;
-    ptrdiff_t stride;
 } fm_sparse;
 
 /* One step of an optimizer. FM_STORE leaves the weights and puts the gradient in the first moment. Adam's rate is
@@ -63,10 +62,10 @@ typedef struct {
                    ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t width);
 
     void (*count_nonzero)(ptrdiff_t *count, const float *x, ptrdiff_t n);
-    /* Lists the non-zero values of x (n, width): row i from entries[begin[i * stride]] on, with room for `width`,
+    /* Lists the non-zero values of x (n, width): row i from entries[begin[i]] on, with room for `width`,
      * a multiple of FM_PAD; the first column has index `first`. Sets end. */
-    void (*list)(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, ptrdiff_t stride, const float *x,
-                 ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t width, int32_t first);
+    void (*list)(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, const float *x, ptrdiff_t ldx,
+                 ptrdiff_t n, ptrdiff_t width, int32_t first);
     /* Lists the entries of n rows by column: those of column first + j from entries[begin[j]] on, with room for n;
      * their index is the row. Sets end. */
     void (*list_columns)(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, fm_sparse a, ptrdiff_t n,

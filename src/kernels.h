@@ -95,7 +95,7 @@ static void dense(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_star
 
 /* sum += row i of a, times b. */
 INLINE void add_row(vec *sum, fm_sparse a, ptrdiff_t i, const float *restrict b, ptrdiff_t ldb, const int vecs) {
-    const fm_entry *x = a.entries + a.begin[i * a.stride], *end = a.entries + a.end[i * a.stride];
+    const fm_entry *x = a.entries + a.begin[i], *end = a.entries + a.end[i];
     for (; x < end; x++) {
         const vec value = splat(x->value);
         const float *w = b + x->index * ldb;
@@ -155,17 +155,17 @@ INLINE fm_entry *list_row(fm_entry *entry, const float *x, ptrdiff_t width, int3
 }
 #endif
 
-static void list(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, ptrdiff_t stride, const float *x,
-                 ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t width, int32_t first) {
+static void list(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, const float *x, ptrdiff_t ldx,
+                 ptrdiff_t n, ptrdiff_t width, int32_t first) {
     for (ptrdiff_t i = 0; i < n; i++)
-        end[i * stride] = list_row(entries + begin[i * stride], x + i * ldx, width, first) - entries;
+        end[i] = list_row(entries + begin[i], x + i * ldx, width, first) - entries;
 }
 
 static void list_columns(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, fm_sparse a, ptrdiff_t n,
                          ptrdiff_t columns, int32_t first) {
     memcpy(end, begin, (size_t)columns * sizeof *end);
     for (ptrdiff_t i = 0; i < n; i++) {
-        const fm_entry *x = a.entries + a.begin[i * a.stride], *last = a.entries + a.end[i * a.stride];
+        const fm_entry *x = a.entries + a.begin[i], *last = a.entries + a.end[i];
         for (; x < last; x++) entries[end[x->index - first]++] = (fm_entry){(int32_t)i, x->value};
     }
 }
