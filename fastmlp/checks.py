@@ -202,7 +202,8 @@ def _labels(name: str, array: Array, m: int) -> NDArray[np.int64]:
             f"{name} must hold labels from 0 to {m - 1}, as the network has {m} outputs; "
             f"it has {array.min()} to {array.max()}"
         )
-    return np.ascontiguousarray(array, dtype=np.int64)
+    # A copy: the engine finds places in memory by labels, so what was checked must not change under it.
+    return np.array(array, dtype=np.int64, order="C")
 
 
 def _values(name: str, array: Array, loss: str) -> Float32:

@@ -227,7 +227,7 @@ def _keep(network: MLP, state: TrainingState, trainer: Any) -> None:
             f"training diverged in epoch {state.epoch + 1}: its cost is {trainer.cost}, and the network keeps the "
             "parameters of the last finite epoch; a smaller learning_rate or inputs of a smaller scale may help"
         )
-    network._state = state
     network.parameters[:] = parameters
+    network._state = state
     state.moments[:] = moments
     state.step = trainer.step

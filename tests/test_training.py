@@ -403,6 +403,24 @@ def test_memory(dtype, density):
     assert peak > 100_000  # NumPy's arrays are traced, else this measured nothing
 
 
+def test_labels_that_change_while_they_are_learned():
+    """The engine writes where a label points: it must not follow one that was not checked."""
+    X, y = blobs(400)
+    nets = [MLP((2, 20, 3)) for _ in range(2)]
+    kept = y.copy()
+
+    class Spoil(Callback):
+        def on_batches(self, progress):
+            y[:] = 10**12
+
+    histories = [
+        nets[0].fit(X, y, epochs=3, batch_size=8, callbacks=[Spoil()], **QUIET),
+        nets[1].fit(X, kept, epochs=3, batch_size=8, **QUIET),
+    ]
+    assert histories[0].loss == histories[1].loss
+    assert (y == 10**12).all()
+
+
 # ---- Divergence
 
 
