@@ -57,6 +57,8 @@ cdef Py_ssize_t TASK_ROWS = 128
 cdef Py_ssize_t PREDICT_ROWS = 96
 # Seconds of steps between two looks at signals and the clock.
 cdef double SLICE = 0.01
+# One slice in so many tries another number of threads.
+cdef Py_ssize_t EXPLORE = 50
 
 cdef enum Kind:
     BEGIN
@@ -476,13 +478,18 @@ cdef class Trainer:
     step : int
         Steps that the optimizer has taken before.
     n_threads : int
+        At most; the trainer measures which number is the fastest.
     """
 
     cdef readonly Py_ssize_t step           # of the optimizer, over its whole life
     cdef readonly Py_ssize_t batch          # of the epoch: how many are done
     cdef readonly Py_ssize_t n_batches
-    cdef Py_ssize_t n, m, n_layers, batch_size, slice
+    cdef Py_ssize_t n, m, n_layers, batch_size
     cdef int n_threads
+    # Numbers of threads to choose from, and the seconds that a batch takes with each
+    cdef int counts[32]
+    cdef double seconds[32]
+    cdef Py_ssize_t n_counts, slices
     cdef bint listing
     cdef Buffers buffers
     cdef Inputs inputs
@@ -523,7 +530,11 @@ cdef class Trainer:
         self.n_layers = len(layer_sizes) - 1
         self.n, self.m, self.batch_size = inputs.n, layer_sizes[self.n_layers], min(batch_size, inputs.n)
         self.n_batches = (self.n + self.batch_size - 1) // self.batch_size
-        self.batch, self.slice = self.n_batches, 1
+        self.batch, self.slices, self.n_counts = self.n_batches, 0, 0
+        while n_threads > 0:
+            self.counts[self.n_counts] = n_threads
+            self.n_counts += 1
+            n_threads //= 2
         self.label_of, self.target_of, self.weight_of = labels, targets, sample_weight
 
         self.layers = <Layer *>buffers.get(sizeof(Layer) * self.n_layers)
@@ -705,16 +716,40 @@ cdef class Trainer:
 
     def run(self):
         """Take a slice of steps, about 10 ms of work, without the GIL."""
-        cdef Py_ssize_t batches = min(self.slice, self.n_batches - self.batch)
+        cdef bint first_look = self.slices < 2 * self.n_counts
+        cdef Py_ssize_t i = self.slices // 2 if first_look else self.choose_count(), batches
+        cdef int n_threads = self.counts[i]
+        cdef double seconds = self.seconds[i] if self.seconds[i] > 0 else SLICE
+        batches = max(<Py_ssize_t>1, min(self.n_batches - self.batch, <Py_ssize_t>(SLICE / seconds)))
         started = time.perf_counter()
-        if self.n_threads == 1:  # and no parallel region, which a forked child could not enter
+        if n_threads == 1:  # and no parallel region, which a forked child could not enter
             with nogil:
                 self.work(0, 1, batches)
         else:
-            with nogil, parallel(num_threads=self.n_threads):
+            with nogil, parallel(num_threads=n_threads):
                 self.work(threadid(), omp_get_num_threads(), batches)
-        elapsed = time.perf_counter() - started
-        self.slice = max(1, min(2 * self.slice, int(SLICE / max(elapsed, 1e-9) * batches)))
+        seconds = (time.perf_counter() - started) / batches
+        # Of the first two slices with a number of threads, the first one warms up.
+        self.seconds[i] = seconds if first_look else 0.5 * (self.seconds[i] + seconds)
+        self.slices += 1
+        if self.slices == 2 and seconds > SLICE:  # a large step is not for fewer threads; time will show
+            for i in range(1, self.n_counts):
+                self.seconds[i] = 2 * seconds
+            self.slices = 2 * self.n_counts
+
+    cdef Py_ssize_t choose_count(self) noexcept:
+        """Which number of threads takes the next slice: mostly the fastest so far, now and then another one.
+
+        The bits do not depend on it, so it can follow what is measured: a small network is faster on one thread, and
+        so is a large one while another process has the other processors.
+        """
+        cdef Py_ssize_t i, best = 0
+        if self.slices % EXPLORE == 0:
+            return self.slices // EXPLORE % self.n_counts
+        for i in range(1, self.n_counts):
+            if self.seconds[i] < self.seconds[best]:
+                best = i
+        return best
 
     cdef void work(self, int thread, int n_threads, Py_ssize_t batches) noexcept nogil:
         """One thread's part of some batches. The last thread to arrive at the end of a phase begins the next one."""
