@@ -1,0 +1,373 @@
+"""What was measured, as tables in Markdown and as charts.
+
+``python -m bench.report RESULTS.json`` prints and draws again what a run has written.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["complaints", "draw", "tables"]
+
+# How far costs may be from the median of all: after an epoch in the same order of the rows, where only rounding
+# differs, and after the last epoch, where each has drawn its own orders.
+SAME_ORDER, OWN_ORDER = 0.01, 0.25
+SAME_LABELS = 0.999
+
+Race = dict[str, Any]
+Record = dict[str, Any]
+
+
+def tables(results: dict[str, Any]) -> str:
+    """Return everything that was measured, as Markdown."""
+    return "\n\n".join(part for part in _parts(results) if part)
+
+
+def complaints(results: dict[str, Any]) -> list[str]:
+    """Return a line for each run that failed, and for each whose result is not that of the others."""
+    lines = []
+    for race in results["training"] + results["prediction"]:
+        wrong = _wrong(race)
+        for i, record in enumerate(race["runs"]):
+            if i in wrong:
+                lines.append(f"{race['workload']}: {_name(record)}: {wrong[i]}")
+    for start in results.get("start", {}).get("goal", []):
+        if "error" in start:
+            lines.append(f"start: {start['peer']}: {start['error']}")
+    wheel = results.get("start", {}).get("wheel", {})
+    if "error" in wheel:
+        lines.append(f"wheel: {wheel['error']}")
+    lines += [f"{p['quantity']} {p['value']}: {p['error']}" for p in results.get("growth", []) if "error" in p]
+    return lines
+
+
+def draw(results: dict[str, Any], folder: Path) -> list[Path]:
+    """Draw the charts that the results allow, as PNG files in a folder; return their paths.
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415
+    except ImportError:
+        raise ImportError("charts need matplotlib: pip install 'fastmlp[plot]'") from None
+    paths = []
+    races = [race for race in results["training"] if _best(race, "fastmlp")]
+    if races:
+        figure = Figure(figsize=(8, 1 + 1.3 * len(races)), layout="constrained")
+        _draw_races(figure, races)
+        paths.append(folder / "training.png")
+        figure.savefig(paths[-1], dpi=120)
+    points = [point for point in results.get("growth", []) if "error" not in point]
+    if points:
+        figure = Figure(figsize=(9, 7), layout="constrained")
+        _draw_growth(figure, points)
+        paths.append(folder / "growth.png")
+        figure.savefig(paths[-1], dpi=120)
+    return paths
+
+
+def _parts(results: dict[str, Any]) -> Iterable[str]:
+    yield _machine(results)
+    if results["training"]:
+        yield "## Training\n\nPeers: times fastmlp's epoch, each in its best form.\n\n" + _training(results)
+        for race in results["training"]:
+            yield _details(race, results["peak"])
+    if results["prediction"]:
+        yield "## Prediction\n\nTime of a call, each peer in its best form; the best one also as times fastmlp's."
+        yield _prediction(results)
+    if "start" in results:
+        yield "## Start and size\n\n" + _start(results["start"])
+    if results.get("growth"):
+        yield "## Growth\n\n" + _growth(results["growth"])
+    if results["skipped"]:
+        skipped = (f"{peer} ({', '.join(modules)})" for peer, modules in results["skipped"].items())
+        yield f"Skipped, as not installed: {'; '.join(skipped)}."
+    wrong = complaints(results)
+    if wrong:
+        yield "Not counted:\n\n" + "\n".join(f"- {line}" for line in wrong)
+
+
+def _machine(results: dict[str, Any]) -> str:
+    machine = results["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    peaks = "; ".join(
+        f"{peak['gflops']:.0f} GFLOP/s with {threads} thread{'s' * (threads != '1')} ({peak['by']})"
+        for threads, peak in results["peak"].items()
+    )
+    text = (
+        f"{machine['date']}: {machine['processor']}, {machine['processors']} processors in use, "
+        f"{machine['instruction_set']}; {machine['system']}; {versions}.\nMeasured float32 peak: {peaks}."
+    )
+    if results["quick"]:
+        text += "\n\n**A quick run: few rows, few epochs. Its figures say only that everything runs.**"
+    return text
+
+
+def _training(results: dict[str, Any]) -> str:
+    peers = _peers(results["training"])
+    rows = []
+    for race in results["training"]:
+        ours = _best(race, "fastmlp")
+        row = [race["workload"]]
+        if ours is None:
+            row += ["-"] * 4
+        else:
+            speed = race["flop"] / _seconds(race, ours) / 1e9
+            row += [_time(_seconds(race, ours)), _time(_own_seconds(ours)), f"{speed:.0f}"]
+            row.append(_share(speed, results["peak"], ours["threads"]))
+        row += [_ratio(race, ours, _best(race, peer)) for peer in peers]
+        rows.append([*row, *_verdict(race, ours, peers)])
+    heads = ["workload", "fastmlp, an epoch", "by its own clock", "GFLOP/s", "of peak"]
+    return _table([*heads, *peers, "best peer", "target"], rows)
+
+
+def _details(race: Race, peak: dict[str, Any]) -> str:
+    sizes = "-".join(map(str, race["layer_sizes"]))
+    title = (
+        f"### {race['workload']}: {sizes}, batch {race['batch_size']}, {race['rows']:,} rows, "
+        f"{race['flop'] / 1e9:.3g} GFLOP an epoch"
+    )
+    wrong = _wrong(race)
+    rows = []
+    for i, record in enumerate(race["runs"]):
+        row = [f"{record['peer']} {record['form']}", str(record["threads"])]
+        if not record["turns"]:
+            rows.append([*row, "failed", *["-"] * 7])
+            continue
+        seconds = [turn["seconds"] / race["epochs"] for turn in record["turns"]]
+        speed = race["flop"] / _seconds(race, record) / 1e9
+        memory = record["warm_up"]["memory"]
+        row += [_time(_seconds(race, record)), f"{_time(min(seconds))} - {_time(max(seconds))}", f"{speed:.3g}"]
+        row += [_share(speed, peak, record["threads"])]
+        row += [f"{record['warm_up']['costs'][0]:.4f}", f"{_last_cost(record):.4f}" + " (!)" * (i in wrong)]
+        row += [_time(record["prepare"] + record["warm_up"]["seconds"])]
+        row += ["-" if memory is None else f"{memory / 1e6:.0f}"]
+        rows.append(row)
+    heads = ["", "threads", "an epoch", "from - to", "GFLOP/s", "of peak", "first cost", "last cost", "warm-up"]
+    return f"{title}\n\n" + _table([*heads, "memory, MB"], rows)
+
+
+def _prediction(results: dict[str, Any]) -> str:
+    peers = _peers(results["prediction"])
+    rows = []
+    for race in results["prediction"]:
+        row = [race["workload"]]
+        ours = _best(race, "fastmlp")
+        for record in (_best(race, peer) for peer in ["fastmlp", *peers]):
+            row.append("-" if record is None else _time(_seconds(race, record)))
+        if race["target_seconds"] is None:
+            row += _verdict(race, ours, peers)
+        else:
+            target = f"{_time(race['target_seconds'])}"
+            if ours is not None:
+                target += ", met" if _seconds(race, ours) <= race["target_seconds"] else ", missed"
+            row += [_verdict({**race, "target": 0}, ours, peers)[0], target]
+        rows.append(row)
+    return _table(["workload", "fastmlp", *peers, "best peer", "target"], rows)
+
+
+def _start(start: dict[str, Any]) -> str:
+    goals = {goal["peer"]: goal for goal in start["goal"]}
+    rows = []
+    for name, seconds in start["imports"].items():
+        row = [name, _time(seconds)]
+        goal = goals.get(name, {"error": ""})
+        if "error" in goal:
+            row += ["-"] * 6
+        else:
+            row += [_time(goal[part]) for part in ("seconds", "import", "data", "training")]
+            row += [str(goal["epochs"]), f"{goal['accuracy']:.4f}"]
+        rows.append(row)
+    to = f"to {start['accuracy']:.0%} on the test set"
+    text = "Imports alone are beyond NumPy's, that of NumPy beyond an empty process.\n\n"
+    text += _table(["", "import alone", to, "import", "data", "training", "epochs", "accuracy"], rows)
+    wheel = start.get("wheel", {"error": ""})
+    if "error" not in wheel:
+        file, unpacked, mnist = (wheel[key] / 1e6 for key in ("file", "unpacked", "mnist"))
+        text += f"\n\nWheel: {file:.2f} MB; unpacked {unpacked:.2f} MB, of it {mnist:.2f} MB MNIST."
+    return text
+
+
+def _growth(points: Sequence[dict[str, Any]]) -> str:
+    text = []
+    for quantity, chosen in _quantities(points).items():
+        rows = [
+            [
+                f"{point['value']:,}",
+                _time(point["seconds"]),
+                f"{point['flop'] / point['seconds'] / 1e9:.3g}",
+                "-" if point["memory"] is None else f"{point['memory'] / 1e6:.1f}",
+            ]
+            for point in chosen
+        ]
+        text.append(_table([quantity, "an epoch", "GFLOP/s", "memory of a fit, MB"], rows))
+        if len(chosen) > 1:
+            first, last = chosen[0], chosen[-1]
+            power = math.log(last["seconds"] / first["seconds"]) / math.log(last["value"] / first["value"])
+            text.append(f"From first to last, time grows as {quantity} to the power of {power:.2f}.")
+    return "\n\n".join(text)
+
+
+def _draw_races(figure: Any, races: Sequence[Race]) -> None:
+    axes = figure.add_subplot()
+    peers = ["fastmlp", *_peers(races)]
+    height = 0.8 / len(peers)
+    for i, peer in enumerate(peers):
+        places, lengths = [], []
+        for j, race in enumerate(races):
+            ours, theirs = _best(race, "fastmlp"), _best(race, peer)
+            if ours is not None and theirs is not None:
+                places.append(j + i * height)
+                lengths.append(_seconds(race, theirs) / _seconds(race, ours))
+        bars = axes.barh(places, lengths, height * 0.9, label=peer, color=f"C{i}")
+        axes.bar_label(bars, fmt="%.1f", padding=2, fontsize=7)
+    axes.set_xlabel("time of an epoch, fastmlp = 1 (shorter is faster)")
+    axes.set_yticks([j + 0.4 - height / 2 for j in range(len(races))], [race["workload"] for race in races])
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8)
+
+
+def _draw_growth(figure: Any, points: Sequence[dict[str, Any]]) -> None:
+    for i, (quantity, chosen) in enumerate(_quantities(points).items()):
+        axes = figure.add_subplot(2, 2, i + 1)
+        values = [point["value"] for point in chosen]
+        _draw_line(axes, values, [1e3 * point["seconds"] for point in chosen], "C0o-", "ms an epoch")
+        if all(point["memory"] for point in chosen):
+            _draw_line(axes.twinx(), values, [point["memory"] / 1e6 for point in chosen], "C1s--", "MB of a fit")
+        axes.set_xticks(values, [f"{value:,}" for value in values], fontsize=7)
+        axes.xaxis.minorticks_off()
+        axes.set_xlabel(quantity)
+
+
+def _draw_line(axes: Any, x: Sequence[float], y: Sequence[float], style: str, label: str) -> None:
+    from matplotlib.ticker import LogFormatter  # noqa: PLC0415
+
+    axes.loglog(x, y, style)
+    axes.set_ylabel(label, color=style[:2])
+    axes.yaxis.set_major_formatter(LogFormatter())
+    axes.yaxis.set_minor_formatter(LogFormatter())
+
+
+def _quantities(points: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    chosen: dict[str, list[dict[str, Any]]] = {}
+    for point in points:
+        if "error" not in point:
+            chosen.setdefault(point["quantity"], []).append(point)
+    return chosen
+
+
+def _peers(races: Sequence[Race]) -> list[str]:
+    """Names of all but fastmlp, in the order in which they ran."""
+    names = dict.fromkeys(record["peer"] for race in races for record in race["runs"])
+    return [name for name in names if name != "fastmlp"]
+
+
+def _best(race: Race, peer: str) -> Record | None:
+    """Return the fastest of a peer's runs that did the work, if one did."""
+    wrong = _wrong(race)
+    runs = [record for i, record in enumerate(race["runs"]) if i not in wrong and record["peer"] == peer]
+    return min(runs, key=lambda record: _seconds(race, record), default=None)
+
+
+def _wrong(race: Race) -> dict[int, str]:
+    """Return what is wrong with the race's runs, by their place."""
+    wrong = {i: record["error"] for i, record in enumerate(race["runs"]) if "error" in record}
+    sound = [(i, record) for i, record in enumerate(race["runs"]) if i not in wrong]
+    if not sound:
+        return wrong
+    if "epochs" in race:
+        first = statistics.median(record["warm_up"]["costs"][0] for _, record in sound)
+        last = statistics.median(_last_cost(record) for _, record in sound)
+        for i, record in sound:
+            for name, cost, wanted, tolerance in (
+                ("first", record["warm_up"]["costs"][0], first, SAME_ORDER),
+                ("last", _last_cost(record), last, OWN_ORDER),
+            ):
+                if not abs(cost - wanted) <= tolerance * wanted:
+                    wrong[i] = f"its {name} cost is {cost:.4g}, the median of all is {wanted:.4g}"
+    else:
+        labels = statistics.mode(record["warm_up"]["labels"] for _, record in sound)
+        for i, record in sound:
+            same = sum(a == b for a, b in zip(labels, record["warm_up"]["labels"], strict=True))
+            if same < SAME_LABELS * len(labels):
+                wrong[i] = f"{len(labels) - same} of {len(labels)} labels are not those of the others"
+    return wrong
+
+
+def _seconds(race: Race, record: Record) -> float:
+    """Median of the turns: seconds an epoch, or a call of `predict`."""
+    median: float = statistics.median(turn["seconds"] for turn in record["turns"])
+    return median / int(race.get("epochs", 1))
+
+
+def _own_seconds(record: Record) -> float:
+    median: float = statistics.median(seconds for turn in record["turns"] for seconds in turn["epoch_seconds"])
+    return median
+
+
+def _last_cost(record: Record) -> float:
+    median: float = statistics.median(turn["costs"][-1] for turn in record["turns"])
+    return median
+
+
+def _ratio(race: Race, ours: Record | None, theirs: Record | None) -> str:
+    if ours is None or theirs is None:
+        return "-"
+    return f"{_seconds(race, theirs) / _seconds(race, ours):.2f}"
+
+
+def _verdict(race: Race, ours: Record | None, peers: Sequence[str]) -> list[str]:
+    """Return the best peer with its ratio, and the target with whether it is met."""
+    best = [record for record in (_best(race, peer) for peer in peers) if record is not None]
+    target = f"{race['target']}"
+    if ours is None or not best:
+        return ["-", target]
+    fastest = min(best, key=lambda record: _seconds(race, record))
+    ratio = _seconds(race, fastest) / _seconds(race, ours)
+    verdict = "met" if ratio >= race["target"] else "missed"
+    return [f"{ratio:.2f} ({_name(fastest)})", f"{target}, {verdict}"]
+
+
+def _share(speed: float, peak: dict[str, Any], threads: int) -> str:
+    return f"{speed / peak[str(threads)]['gflops']:.0%}"
+
+
+def _name(record: Record) -> str:
+    return f"{record['peer']} {record['form']}, {record['threads']} thr"
+
+
+def _time(seconds: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if abs(seconds) >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-6:.3g} µs"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    lines = [heads, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    )
+
+
+def main(path: str) -> None:
+    """Print the tables of a run and draw its charts beside it."""
+    results = json.loads(Path(path).read_text())
+    print(tables(results))
+    for chart in draw(results, Path(path).parent):
+        print(chart, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
