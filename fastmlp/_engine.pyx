@@ -60,6 +60,15 @@ cdef double SLICE = 0.01
 # One slice in so many tries another number of threads.
 cdef Py_ssize_t EXPLORE = 50
 
+# Rows that are predicted one by one: beyond some 16, filling panels pays.
+cdef Py_ssize_t FEW_ROWS = 16
+# Networks whose rows fit the stack
+cdef enum:
+    MOST_LAYERS = 16
+    WIDEST = 4096
+
+FLOAT32 = np.dtype(np.float32)
+
 cdef enum Kind:
     BEGIN
     GATHER
@@ -831,3 +840,72 @@ cdef void predict_rows(float *out, const Layer *layers, Py_ssize_t n_layers, Mat
             forward(&layers[l], h + l, h + l + 1, panel, 0, n)
     for i in range(n):
         memcpy(out + i * m, h[n_layers].data + i * h[n_layers].row, 4 * m)
+
+
+@cython.final
+cdef class FewRows:
+    """Prediction of a few rows from the flat parameters as they are, without panels to fill or threads to wake.
+
+    Parameters
+    ----------
+    layer_sizes : sequence of int
+    parameters : float32 array
+    activation : int
+        Its code.
+    """
+
+    cdef const float[::1] parameters
+    cdef int activation
+    cdef Py_ssize_t n_layers
+    cdef Py_ssize_t sizes[MOST_LAYERS + 1]
+    cdef bint small
+
+    def __init__(self, layer_sizes, const float[::1] parameters, int activation):
+        self.parameters, self.activation, self.n_layers = parameters, activation, len(layer_sizes) - 1
+        self.small = self.n_layers <= MOST_LAYERS and max(layer_sizes[1:]) <= WIDEST
+        if self.small:
+            for i, size in enumerate(layer_sizes):
+                self.sizes[i] = size
+
+    def logits(self, X):
+        """Outputs before the loss's own activation, (n, m).
+
+        None where X is not a few sound rows of float32 or the outputs are not finite: the caller's own checks say why.
+        """
+        cdef const float[:, ::1] rows
+        cdef float[:, ::1] out
+        cdef Py_ssize_t i
+        if not self.small or type(X) is not np.ndarray or X.dtype is not FLOAT32:
+            return None
+        try:
+            rows = X
+        except ValueError:  # another shape or layout
+            return None
+        if not 0 < rows.shape[0] <= FEW_ROWS or rows.shape[1] != self.sizes[0] or not is_finite(rows):
+            return None
+        outputs = np.empty((rows.shape[0], self.sizes[self.n_layers]), FLOAT32)
+        out = outputs
+        with nogil:
+            for i in range(rows.shape[0]):
+                self.predict(&out[i, 0], &rows[i, 0])
+        return outputs if is_finite(out) else None
+
+    cdef void predict(self, float *out, const float *x) noexcept nogil:
+        cdef float h[2][WIDEST]
+        cdef const float *weights = &self.parameters[0]
+        cdef Py_ssize_t l, k, m
+        for l in range(self.n_layers):
+            k, m = self.sizes[l], self.sizes[l + 1]
+            if l == self.n_layers - 1:
+                kernels.row(out, x, weights, k, m)
+            else:
+                kernels.row(h[l % 2], x, weights, k, m)
+                kernels.activate(h[l % 2], m, self.activation)
+                x = h[l % 2]
+            weights += (k + 1) * m
+
+
+cdef bint is_finite(const float[:, ::1] rows) noexcept nogil:
+    cdef int finite
+    kernels.is_finite(&finite, &rows[0, 0], rows.shape[0] * rows.shape[1])
+    return finite

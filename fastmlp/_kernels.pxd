@@ -46,6 +46,8 @@ cdef extern from "fastmlp.h" nogil:
                       ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t k, ptrdiff_t width) noexcept nogil
         void (*sparse)(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_start, fm_sparse a, const float *b,
                        ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t width) noexcept nogil
+        void (*row)(float *y, const float *x, const float *weights, ptrdiff_t k, ptrdiff_t m) noexcept nogil
+        void (*is_finite)(int *finite, const float *x, ptrdiff_t n) noexcept nogil
         void (*count_nonzero)(ptrdiff_t *count, const float *x, ptrdiff_t n) noexcept nogil
         void (*list)(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, const float *x,
                      ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t width, int32_t first) noexcept nogil

@@ -91,6 +91,14 @@ class MLP:
             raise ValueError("layer_sizes must end in at least 2 outputs for loss='cross_entropy', not 1")
         self._parameters = _initial(self.layer_sizes, self.init, self.seed)
         self._state: TrainingState | None = None
+        self._few_rows = self._reader()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_few_rows"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._few_rows = self._reader()
 
     def __repr__(self) -> str:
         return f"MLP({self.layer_sizes}, activation={self.activation!r}, loss={self.loss!r}, seed={self.seed})"
@@ -225,7 +233,8 @@ class MLP:
         >>> fastmlp.MLP((3, 4, 2)).logits([[0, 0, 0]])
         array([[0., 0.]], dtype=float32)
         """
-        return self._logits(checks.rows("X", X, self.layer_sizes[0]))
+        outputs = self._few_rows.logits(X)
+        return self._logits(checks.rows("X", X, self.layer_sizes[0])) if outputs is None else outputs
 
     def predict_proba(self, X: ArrayLike) -> Float32:
         """Return probabilities, float32 (n, m): of each class, or of each output being 1.
@@ -343,6 +352,9 @@ class MLP:
             matrices.append(self._parameters[start : start + (k + 1) * m].reshape(k + 1, m))
             start += (k + 1) * m
         return matrices
+
+    def _reader(self) -> _engine.FewRows:
+        return _engine.FewRows(self.layer_sizes, self._parameters, ACTIVATIONS[self.activation].code)
 
     def _logits(self, rows: Float32) -> Float32:
         outputs = np.empty((len(rows), self.layer_sizes[-1]), np.float32)

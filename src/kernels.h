@@ -27,7 +27,7 @@ INLINE vec splat(float value) { return value - (vec){0}; }
 /* ---- The product ------------------------------------------------------------------------------------------------ */
 
 /* A tile of c stays in registers while k runs: rows * vecs sums, vecs values of b, and one broadcast of a. */
-INLINE void dense_tile(float *restrict c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_start, fm_dense a,
+INLINE void dense_tile(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_start, fm_dense a,
                        const float *restrict b, ptrdiff_t ldb, ptrdiff_t k, const int rows, const int vecs) {
     vec sum[2 * TILE_ROWS][TILE_VECS];
     UNROLL for (int r = 0; r < rows; r++) {
@@ -103,7 +103,7 @@ INLINE void add_row(vec *sum, fm_sparse a, ptrdiff_t i, const float *restrict b,
     }
 }
 
-INLINE void sparse_columns(float *restrict c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_start, fm_sparse a,
+INLINE void sparse_columns(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_start, fm_sparse a,
                            const float *restrict b, ptrdiff_t ldb, ptrdiff_t n, const int vecs) {
     for (ptrdiff_t i = 0; i < n; i++, c += ldc, start += ld_start) {
         vec sum[ROW_VECS];
@@ -130,6 +130,17 @@ static void sparse(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_sta
 }
 
 /* ---- Lists of non-zero values ----------------------------------------------------------------------------------- */
+
+static void is_finite(int *finite, const float *x, ptrdiff_t n) {
+    const int32_t exponent = 0x7F800000;
+    int32_t found = 0;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        int32_t bits;
+        memcpy(&bits, x + i, sizeof bits);
+        found |= (bits & exponent) == exponent;
+    }
+    *finite = !found;
+}
 
 static void count_nonzero(ptrdiff_t *count, const float *x, ptrdiff_t n) {
     ptrdiff_t total = 0;
@@ -167,6 +178,36 @@ static void list_columns(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *beg
     for (ptrdiff_t i = 0; i < n; i++) {
         const fm_entry *x = a.entries + a.begin[i], *last = a.entries + a.end[i];
         for (; x < last; x++) entries[end[x->index - first]++] = (fm_entry){(int32_t)i, x->value};
+    }
+}
+
+/* ---- One row ---------------------------------------------------------------------------------------------------- */
+
+#define ROW_BLOCK 256
+
+/* y += the listed part of x, times weights. */
+static void add_entries(float *y, const fm_entry *entries, ptrdiff_t count, const float *weights, ptrdiff_t m) {
+    const ptrdiff_t begin = 0;
+    const fm_sparse x = {entries, &begin, &count};
+    const ptrdiff_t whole = m / FM_PAD * FM_PAD;
+    sparse(y, 0, y, 0, x, weights, m, 1, whole);
+    if (whole < m)
+        for (ptrdiff_t e = 0; e < count; e++)
+            for (ptrdiff_t j = whole; j < m; j++) y[j] += entries[e].value * weights[entries[e].index * m + j];
+}
+
+static void row(float *y, const float *x, const float *weights, ptrdiff_t k, ptrdiff_t m) {
+    fm_entry entries[ROW_BLOCK];
+    memcpy(y, weights + k * m, (size_t)m * sizeof *y);
+    for (ptrdiff_t p = 0; p < k; p += ROW_BLOCK) {
+        const ptrdiff_t rest = k - p < ROW_BLOCK ? k - p : ROW_BLOCK, whole = rest / FM_PAD * FM_PAD;
+        fm_entry *end = list_row(entries, x + p, whole, (int32_t)p);
+        if (whole < rest) {
+            float last[FM_PAD] = {0};
+            memcpy(last, x + p + whole, (size_t)(rest - whole) * sizeof *last);
+            end = list_row(end, last, FM_PAD, (int32_t)(p + whole));
+        }
+        add_entries(y, entries, end - entries, weights, m);
     }
 }
 
@@ -468,6 +509,8 @@ const fm_kernels TABLE = {
     .name = NAME,
     .dense = dense,
     .sparse = sparse,
+    .row = row,
+    .is_finite = is_finite,
     .count_nonzero = count_nonzero,
     .list = list,
     .list_columns = list_columns,
