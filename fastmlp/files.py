@@ -142,20 +142,14 @@ def _parse(metadata: dict[str, str]) -> dict[str, Any]:
 
     version = fields.pop("format", None)
     if type(version) is not int or version != _FORMAT:
-        raise ValueError(
-            f"metadata key 'format' must be {_FORMAT}, the one that is known, got {version!r:.80}"
-        )
+        raise ValueError(f"metadata key 'format' must be {_FORMAT}, the one that is known, got {version!r:.80}")
     if wrong := fields.keys() ^ _ARGUMENTS.keys():
-        raise ValueError(
-            f"metadata keys must be {', '.join(_ARGUMENTS)}; missing or unknown: {sorted(wrong)}"
-        )
+        raise ValueError(f"metadata keys must be {', '.join(_ARGUMENTS)}; missing or unknown: {sorted(wrong)}")
     for name, wanted in _ARGUMENTS.items():
         if type(fields[name]) is not wanted:
             raise ValueError(f"metadata key {name!r} must be {wanted.__name__}, got {fields[name]!r:.80}")
     if len(fields["layer_sizes"]) < 2 or not all(type(n) is int and n > 0 for n in fields["layer_sizes"]):
-        raise ValueError(
-            f"metadata key 'layer_sizes' must be two sizes or more, got {fields['layer_sizes']!r:.80}"
-        )
+        raise ValueError(f"metadata key 'layer_sizes' must be two sizes or more, got {fields['layer_sizes']!r:.80}")
     return fields
 
 
@@ -170,13 +164,9 @@ def _check(file: Any, layer_sizes: list[int]) -> None:
         if tensor.get_dtype() != "F32":
             raise ValueError(f"tensor {name!r} must be F32, got {tensor.get_dtype()}")
         if tensor.get_shape() != shape:
-            raise ValueError(
-                f"tensor {name!r} must have shape {shape} by 'layer_sizes', got {tensor.get_shape()}"
-            )
+            raise ValueError(f"tensor {name!r} must have shape {shape} by 'layer_sizes', got {tensor.get_shape()}")
     if left:
-        raise ValueError(
-            f"tensor {min(left)!r} does not belong to a network of {len(layer_sizes)} layer sizes"
-        )
+        raise ValueError(f"tensor {min(left)!r} does not belong to a network of {len(layer_sizes)} layer sizes")
 
 
 def _finite(name: str, tensor: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -191,9 +191,7 @@ def sgd(
     return weights - learning_rate * direction, velocity
 
 
-def forward(
-    weights: Sequence[ArrayLike], biases: Sequence[ArrayLike], X: ArrayLike, activation: str
-) -> list[Array]:
+def forward(weights: Sequence[ArrayLike], biases: Sequence[ArrayLike], X: ArrayLike, activation: str) -> list[Array]:
     """Output of every layer for a batch X: [h_1, ..., h_(L-1), logits].
 
     Examples
@@ -330,9 +328,7 @@ def train_step(
     )
     updated = [
         update(parameter, *remembered, gradient)
-        for parameter, remembered, gradient in zip(
-            [*weights, *biases], state, [*dweights, *dbiases], strict=True
-        )
+        for parameter, remembered, gradient in zip([*weights, *biases], state, [*dweights, *dbiases], strict=True)
     ]
     parameters = [new[0] for new in updated]
     depth = len(weights)
@@ -347,9 +343,7 @@ def _target_rows(targets: ArrayLike, shape: tuple[int, ...], loss: str) -> Array
         if not np.issubdtype(targets.dtype, np.integer):
             raise TypeError(f"targets of one dimension must be integer labels, got dtype {targets.dtype}")
         if np.any((targets < 0) | (targets >= m)):
-            raise ValueError(
-                f"targets must be labels from 0 to {m - 1}, got {targets.min()} to {targets.max()}"
-            )
+            raise ValueError(f"targets must be labels from 0 to {m - 1}, got {targets.min()} to {targets.max()}")
         return float64(targets[:, np.newaxis] == np.arange(m))
     if targets.shape != shape:
         raise ValueError(f"targets must have the shape of the logits, {shape}, got {targets.shape}")

@@ -124,9 +124,7 @@ def test_truncated_data(tmp_path):
 def test_truncated_gzip_names_the_byte_of_the_compressed_file(tmp_path):
     zipped = gzip.compress(SHORTS)
     for length in range(2, len(zipped)):
-        with pytest.raises(
-            FileFormatError, match=f"broken gzip data at or before byte {length} of {length}: "
-        ):
+        with pytest.raises(FileFormatError, match=f"broken gzip data at or before byte {length} of {length}: "):
             read_idx(written(tmp_path, zipped[:length]))
 
 
@@ -265,9 +263,7 @@ def test_a_changed_built_in_file_is_refused(tmp_path, monkeypatch):
     load_mnist("test")
     labels = gzip.decompress((folder / "t10k-labels-idx1-ubyte.gz").read_bytes())
     (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels[:-1] + b"\0"))
-    with pytest.raises(
-        FileFormatError, match=r"t10k-labels-idx1-ubyte\.gz: SHA-256 is [0-9a-f]{64}, wanted b916"
-    ):
+    with pytest.raises(FileFormatError, match=r"t10k-labels-idx1-ubyte\.gz: SHA-256 is [0-9a-f]{64}, wanted b916"):
         load_mnist("test")
     load_mnist("validation")
 
@@ -345,9 +341,7 @@ def test_missing_directory_and_file(plain):
     with pytest.raises(FileNotFoundError, match=r"path must be an existing directory, got .*absent"):
         load_mnist(path=plain / "absent")
     (plain / NAMES[2]).unlink()
-    with pytest.raises(
-        FileNotFoundError, match=r"neither t10k-images-idx3-ubyte nor t10k-images\.idx3-ubyte"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"neither t10k-images-idx3-ubyte nor t10k-images\.idx3-ubyte"):
         load_mnist("test", path=plain)
     with pytest.raises(TypeError, match="not int"):
         load_mnist("test", path=3)

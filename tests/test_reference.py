@@ -45,8 +45,7 @@ def central_differences(function, parameters, h=1e-5):
     for i, parameter in enumerate(parameters):
         for index in np.ndindex(parameter.shape):
             low, high = (
-                function([*parameters[:i], shift_entry(parameter, index, s), *parameters[i + 1 :]])
-                for s in (-h, h)
+                function([*parameters[:i], shift_entry(parameter, index, s), *parameters[i + 1 :]]) for s in (-h, h)
             )
             derivatives[i][index] = (high - low) / (2 * h)
     return derivatives
@@ -79,9 +78,7 @@ def test_gradients_are_those_of_central_differences(activation, loss, depth, wei
     cost, dweights, dbiases = reference.gradients(weights, biases, **batch)
     assert cost == reference.cost(weights, biases, **batch)
 
-    expected = central_differences(
-        lambda p: reference.cost(p[:depth], p[depth:], **batch), [*weights, *biases]
-    )
+    expected = central_differences(lambda p: reference.cost(p[:depth], p[depth:], **batch), [*weights, *biases])
     actual = [*dweights, *dbiases]
     assert_gradients_agree(actual, expected)
 
@@ -240,11 +237,7 @@ def test_training_follows_pytorch(torch, optimizer, ours, theirs, loss):
         torch_cost.backward()
         torch_optimizer.step()
 
-        update = (
-            partial(reference.sgd, **ours)
-            if optimizer == "SGD"
-            else partial(reference.adam, step=step, **ours)
-        )
+        update = partial(reference.sgd, **ours) if optimizer == "SGD" else partial(reference.adam, step=step, **ours)
         cost, weights, biases, state = reference.train_step(
             weights,
             biases,
@@ -411,9 +404,7 @@ def test_bad_targets_are_refused(targets, error, message):
 
 def test_labels_are_for_cross_entropy_only():
     with pytest.raises(ValueError, match=r"targets must have .* \(7, 3\), got \(7,\)"):
-        reference.cost(
-            *make_network((K, M)), make_inputs(), np.zeros(N, int), activation="relu", loss="squared_error"
-        )
+        reference.cost(*make_network((K, M)), make_inputs(), np.zeros(N, int), activation="relu", loss="squared_error")
 
 
 def test_bad_sample_weights_are_refused():

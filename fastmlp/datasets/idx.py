@@ -67,8 +67,8 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray[Any, Any]:
         if not file.peek(2).startswith(_GZIP_MAGIC):
             return _parse(file, at_most=size, name=path)
 
-        import gzip
-        import zlib
+        import gzip  # noqa: PLC0415 - plain files need neither
+        import zlib  # noqa: PLC0415
 
         try:
             with gzip.GzipFile(fileobj=file) as stream:
@@ -85,9 +85,7 @@ def _parse(stream: BufferedIOBase, at_most: int, name: str) -> np.ndarray[Any, A
     if len(magic) < 4:
         raise FileFormatError(f"{name}: ends at byte {len(magic)}, within the 4 bytes that begin an IDX file")
     if magic[:2] != b"\0\0":
-        raise FileFormatError(
-            f"{name}: bytes 0 and 1 are 0x{magic[:2].hex()}, an IDX file begins with 0x0000"
-        )
+        raise FileFormatError(f"{name}: bytes 0 and 1 are 0x{magic[:2].hex()}, an IDX file begins with 0x0000")
     if magic[2] not in _DTYPES:
         known = ", ".join(f"0x{code:02x}" for code in _DTYPES)
         raise FileFormatError(f"{name}: byte 2 is 0x{magic[2]:02x}, the IDX types are {known}")
@@ -105,9 +103,7 @@ def _parse(stream: BufferedIOBase, at_most: int, name: str) -> np.ndarray[Any, A
     end = start + math.prod(shape) * dtype.itemsize
     declared = f"shape {shape} of {dtype.name} from byte 4 on"
     if end > at_most:
-        raise FileFormatError(
-            f"{name}: {declared} needs {end} bytes, the file can hold no more than {at_most}"
-        )
+        raise FileFormatError(f"{name}: {declared} needs {end} bytes, the file can hold no more than {at_most}")
     data = bytearray()
     while missing := end - start - len(data):
         chunk = stream.read(min(missing, _CHUNK))
