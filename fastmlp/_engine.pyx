@@ -347,32 +347,18 @@ cdef class Inputs:
         if total - chunks * FM_PAD > SPARSE_DENSITY * self.n * self.k:
             return
         self.listed = True
-        self.blocks = (self.k + BLOCK - 1) // BLOCK
-        self.block = padded((self.k + self.blocks - 1) // self.blocks)
+        set_blocks(&self.block, &self.blocks, self.k)
         self.entries = <fm_entry *>self.buffers.get(sizeof(fm_entry) * total)
         self.begin = <ptrdiff_t *>self.buffers.get(sizeof(ptrdiff_t) * self.n * (self.blocks + 1))
         for c in prange(chunks, nogil=True, num_threads=n_threads, schedule="static"):
             self.list_chunk(c * rows, min(rows, self.n - c * rows), place[c])
 
     cdef void list_chunk(self, Py_ssize_t first, Py_ssize_t n, ptrdiff_t place) noexcept nogil:
-        cdef Py_ssize_t i, b, column, whole, rest
+        cdef Py_ssize_t i
         cdef ptrdiff_t *begin
-        cdef float tail[16]
         for i in range(first, first + n):
             begin = self.begin + i * (self.blocks + 1)
-            begin[0] = place
-            for b in range(self.blocks):
-                column = b * self.block
-                whole = max(<Py_ssize_t>0, min(self.block, self.k - column)) // FM_PAD * FM_PAD
-                kernels.list(self.entries, begin + b + 1, begin + b, &self.X[i, 0] + column, self.k, 1, whole,
-                             <int>column)
-                rest = min(self.block, self.k - column) - whole
-                if rest > 0:
-                    memset(tail, 0, sizeof(tail))
-                    memcpy(tail, &self.X[i, 0] + column + whole, 4 * rest)
-                    place = begin[b + 1]
-                    kernels.list(self.entries, begin + b + 1, &place, tail, FM_PAD, 1, FM_PAD, <int>(column + whole))
-            place = begin[self.blocks]
+            place = list_row(self.entries, begin, begin + 1, 1, place, &self.X[i, 0], self.k, self.block, self.blocks)
 
     cdef Matrix matrix(self, Py_ssize_t capacity, Buffers buffers):
         """Room for a batch of up to `capacity` rows."""
@@ -399,7 +385,36 @@ cdef class Inputs:
                 memcpy(x.data + i * self.k, &self.X[order[i], 0], 4 * self.k)
 
 
-cdef bint worth_listing(Py_ssize_t k, Py_ssize_t m) noexcept:
+cdef void set_blocks(Py_ssize_t *block, Py_ssize_t *blocks, Py_ssize_t k) noexcept nogil:
+    """Blocks of equal width, about BLOCK columns each."""
+    blocks[0] = (k + BLOCK - 1) // BLOCK
+    block[0] = padded((k + blocks[0] - 1) // blocks[0])
+
+
+cdef ptrdiff_t list_row(fm_entry *entries, ptrdiff_t *begin, ptrdiff_t *end, Py_ssize_t stride, ptrdiff_t place,
+                        const float *x, Py_ssize_t k, Py_ssize_t block, Py_ssize_t blocks) noexcept nogil:
+    """List a row of k values from entries[place] on, block after block; return where its entries end."""
+    cdef Py_ssize_t b, column, whole, rest
+    cdef ptrdiff_t next
+    cdef float tail[16]
+    for b in range(blocks):
+        column = b * block
+        rest = max(<Py_ssize_t>0, min(block, k - column))
+        whole = rest // FM_PAD * FM_PAD
+        rest = rest - whole
+        begin[b * stride] = place
+        kernels.list(entries, &next, &place, x + column, k, 1, whole, <int>column)
+        place = next
+        if rest > 0:
+            memset(tail, 0, sizeof(tail))
+            memcpy(tail, x + column + whole, 4 * rest)
+            kernels.list(entries, &next, &place, tail, FM_PAD, 1, FM_PAD, <int>(column + whole))
+            place = next
+        end[b * stride] = place
+    return place
+
+
+cdef bint worth_listing(Py_ssize_t k, Py_ssize_t m) noexcept nogil:
     """Lists cost a pass over n * k values, and pay by the n * k * m multiplications they leave out."""
     return k >= FM_PANEL and m >= FM_PANEL
 
@@ -820,21 +835,48 @@ def logits(float[:, ::1] out, layer_sizes, const float[::1] parameters, int acti
         layers[l].weights = buffers.floats(panel_floats(&layers[l]))
         pack(layers[l].weights, &layers[l], &parameters[offset])
         offset += (layers[l].k + 1) * layers[l].m
-        for thread in range(n_threads):
+    for thread in range(n_threads):
+        h[thread * (n_layers + 1)] = make_input(rows, layers[0].k, layers[0].m, buffers)
+        for l in range(n_layers):
             h[thread * (n_layers + 1) + l + 1] = (
                 make_rows(rows, m, buffers) if l == n_layers - 1 else
                 make_panels(rows, layers[l].m, activation == FM_RELU and worth_listing(layers[l].m, layer_sizes[l + 2]),
                             buffers))
-    for task in prange((n + rows - 1) // rows, nogil=True, num_threads=n_threads, schedule="static"):
+    for task in prange((n + rows - 1) // rows, nogil=True, num_threads=n_threads, schedule="dynamic"):
         predict_rows(&out[task * rows, 0], layers, n_layers, h + threadid() * (n_layers + 1), &X[task * rows, 0],
                      min(rows, n - task * rows))
+
+
+cdef Matrix make_input(Py_ssize_t capacity, Py_ssize_t k, Py_ssize_t m, Buffers buffers):
+    """Rows of X as they stand, with room for lists of them where those are worth it."""
+    cdef Matrix x = make_matrix(capacity, k, FM_PANEL, panels_of(k))
+    x.row, x.panel = k, FM_PANEL
+    if worth_listing(k, m):
+        set_blocks(&x.block, &x.blocks, k)
+        x.entries = <fm_entry *>buffers.get(sizeof(fm_entry) * (capacity * k + FM_PAD))
+        x.begin = <ptrdiff_t *>buffers.get(sizeof(ptrdiff_t) * capacity * x.blocks)
+        x.end = <ptrdiff_t *>buffers.get(sizeof(ptrdiff_t) * capacity * x.blocks)
+    return x
+
+
+cdef void read_rows(Matrix *x, const float *rows, Py_ssize_t n) noexcept nogil:
+    """Take n rows for the input, as lists if they have enough zeros."""
+    cdef Py_ssize_t i, k = x.row
+    cdef ptrdiff_t count, place = 0
+    x.data = <float *>rows
+    if x.entries != NULL:
+        kernels.count_nonzero(&count, rows, n * k)
+        x.listed = count <= SPARSE_DENSITY * n * k
+        if x.listed:
+            for i in range(n):
+                place = list_row(x.entries, x.begin + i, x.end + i, x.capacity, place, rows + i * k, k, x.block,
+                                 x.blocks)
 
 
 cdef void predict_rows(float *out, const Layer *layers, Py_ssize_t n_layers, Matrix *h, const float *x,
                        Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t l, panel, i, m = layers[n_layers - 1].m
-    memset(h, 0, sizeof(Matrix))
-    h.data, h.row, h.panel = <float *>x, layers[0].k, FM_PANEL
+    read_rows(h, x, n)
     for l in range(n_layers):
         for panel in range(layers[l].panels):
             forward(&layers[l], h + l, h + l + 1, panel, 0, n)

@@ -91,6 +91,15 @@ cdef void product_panel(float[:, ::1] out, const float[:, ::1] x, const float[:,
                   min(PRODUCT_ROWS, x.shape[0] - i), x.shape[1], min(<Py_ssize_t>FM_PANEL, columns - j))
 
 
+def is_finite(const float[::1] x):
+    """Whether x has neither NaN nor infinity."""
+    cdef int finite = 1
+    if x.shape[0]:
+        with nogil:
+            kernels.is_finite(&finite, &x[0], x.shape[0])
+    return bool(finite)
+
+
 def activate(float[::1] h, int activation, int n_threads):
     """In place: z becomes h."""
     cdef Py_ssize_t count = h.shape[0], task

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastmlp import _kernels
+
 __all__ = ["Targets", "boolean", "examples", "integer", "one_of", "rows", "sample_weights", "shapes"]
 
 Array = NDArray[Any]
@@ -219,6 +221,8 @@ def _values(name: str, array: Array, loss: str) -> Float32:
 
 
 def _finite_float32(name: str, array: Array) -> Float32:
+    if array.dtype == np.float32 and array.flags.c_contiguous and _kernels.is_finite(array.reshape(-1)):
+        return array  # one pass, where the extremes below take two
     # NaN and what float32 cannot hold both show in the extremes, which need no other array as large as this one.
     if array.size and not _fits([array.min(), array.max()]).all():
         row = next(i for i, values in enumerate(array) if not _fits(values).all())
