@@ -53,6 +53,8 @@ cdef extern from "fastmlp.h" nogil:
                      ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t width, int32_t first) noexcept nogil
         void (*list_columns)(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, fm_sparse a, ptrdiff_t n,
                              ptrdiff_t columns, int32_t first) noexcept nogil
+        void (*copy)(float *out, ptrdiff_t ld_out, const float *x, ptrdiff_t ld_in, ptrdiff_t rows,
+                     ptrdiff_t columns) noexcept nogil
         void (*transpose)(float *out, ptrdiff_t ld_out, const float *x, ptrdiff_t ld_in, ptrdiff_t rows,
                           ptrdiff_t columns) noexcept nogil
         void (*column_sums)(float *sums, const float *x, ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t width) noexcept nogil

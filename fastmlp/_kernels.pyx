@@ -3,6 +3,7 @@
 """The kernels over typed memoryviews; `fastmlp.kernels` is their public face and checks what comes in."""
 
 from cython.parallel cimport prange
+from libc.string cimport memset
 
 import os
 
@@ -20,8 +21,8 @@ OPENMP = bool(FM_OPENMP)
 
 # Elements that a thread takes at a time in elementwise kernels: 64 KB, which stay in the L2 cache.
 cdef Py_ssize_t CHUNK = 16384
-# Rows of a task of the product: a multiple of the tile's six, so that only the last one has a remainder.
-cdef Py_ssize_t PRODUCT_ROWS = 96
+cdef enum:
+    PRODUCT_ROWS = 96  # of a task of the product: a multiple of the tile's six
 
 
 cdef bint _runs(const fm_kernels *table) noexcept:
@@ -68,27 +69,59 @@ def isas():
 
 
 def matmul_bias(float[:, ::1] out, const float[:, ::1] x, const float[:, ::1] weights, const float[::1] bias,
-                Py_ssize_t columns, int n_threads):
-    """The first `columns` columns (a multiple of 16) of out = x weights + bias."""
-    cdef Py_ssize_t n = x.shape[0], k = x.shape[1], i, j, task
-    cdef Py_ssize_t panels = (columns + FM_PANEL - 1) // FM_PANEL, blocks = (n + PRODUCT_ROWS - 1) // PRODUCT_ROWS
-    if n == 0 or columns == 0:
+                float[::1] packed, int n_threads):
+    """Write x weights + bias to out.
+
+    The weights are copied to panels first, into `packed` of `packed_size` floats. Read in place, with rows 1 KB apart,
+    they fall into a few sets of the cache, and with AVX2 the product ran at 54 to 81 % of the peak.
+    """
+    cdef Py_ssize_t n = x.shape[0], k = x.shape[1], m = weights.shape[1], task
+    cdef Py_ssize_t panels = (m + FM_PANEL - 1) // FM_PANEL, blocks = (n + PRODUCT_ROWS - 1) // PRODUCT_ROWS
+    cdef float *panel = aligned(&packed[0])
+    if n == 0 or m == 0:
         return
-    if k == 0:
-        for i in range(n):
-            for j in range(columns):
-                out[i, j] = bias[j]
-        return
+    for task in prange(panels, nogil=True, num_threads=n_threads, schedule="static"):
+        pack_panel(panel + task * (k + 1) * FM_PANEL, weights, bias, task * FM_PANEL)
     for task in prange(panels * blocks, nogil=True, num_threads=n_threads, schedule="static"):
-        product_panel(out, x, weights, bias, columns, task // blocks * FM_PANEL, task % blocks * PRODUCT_ROWS)
+        product_panel(out, x, panel + task // blocks * (k + 1) * FM_PANEL, task // blocks * FM_PANEL,
+                      task % blocks * PRODUCT_ROWS,
+                      min(n, (task % blocks + 1) * <Py_ssize_t>PRODUCT_ROWS))
 
 
-cdef void product_panel(float[:, ::1] out, const float[:, ::1] x, const float[:, ::1] weights,
-                        const float[::1] bias, Py_ssize_t columns, Py_ssize_t j, Py_ssize_t i) noexcept nogil:
+def packed_size(Py_ssize_t k, Py_ssize_t m):
+    """Floats that `matmul_bias` needs for its panels, wherever they begin."""
+    return (m + FM_PANEL - 1) // FM_PANEL * FM_PANEL * (k + 1) + 16
+
+
+cdef void pack_panel(float *panel, const float[:, ::1] weights, const float[::1] bias, Py_ssize_t j) noexcept nogil:
+    """Columns [j, j + 64) of the weights and, in the row after them, of the bias."""
+    cdef Py_ssize_t k = weights.shape[0], columns = min(<Py_ssize_t>FM_PANEL, weights.shape[1] - j)
+    if columns < FM_PANEL:
+        memset(panel, 0, 4 * (k + 1) * FM_PANEL)
+    if k > 0:
+        kernels.copy(panel, FM_PANEL, &weights[0, j], weights.shape[1], k, columns)
+    kernels.copy(panel + k * FM_PANEL, FM_PANEL, &bias[j], 0, 1, columns)
+
+
+cdef void product_panel(float[:, ::1] out, const float[:, ::1] x, const float *panel, Py_ssize_t j, Py_ssize_t first,
+                        Py_ssize_t end) noexcept nogil:
+    """Rows [first, end) and columns [j, j + 64) of out."""
+    cdef float edge[PRODUCT_ROWS * 64]  # of out, where its last panel is no whole number of vectors
+    cdef Py_ssize_t n = end - first, k = x.shape[1], m = out.shape[1], columns = min(<Py_ssize_t>FM_PANEL, m - j)
+    cdef Py_ssize_t width = (columns + FM_PAD - 1) // FM_PAD * FM_PAD
+    cdef float *c = &out[first, j] if width == columns else edge
+    cdef Py_ssize_t ldc = m if width == columns else FM_PANEL
     cdef fm_dense operand
-    operand.data, operand.row, operand.column, operand.panel = &x[i, 0], x.shape[1], 1, FM_PANEL
-    kernels.dense(&out[i, j], out.shape[1], &bias[j], 0, operand, &weights[0, j], weights.shape[1],
-                  min(PRODUCT_ROWS, x.shape[0] - i), x.shape[1], min(<Py_ssize_t>FM_PANEL, columns - j))
+    operand.data = &x[first, 0] if k > 0 else NULL
+    operand.row, operand.column, operand.panel = k, 1, FM_PANEL
+    kernels.dense(c, ldc, panel + k * FM_PANEL, 0, operand, panel, FM_PANEL, n, k, width)
+    if width != columns:
+        kernels.copy(&out[first, j], m, edge, FM_PANEL, n, columns)
+
+
+cdef float *aligned(float *memory) noexcept nogil:
+    """The first cache line that starts in memory."""
+    return <float *>((<size_t>memory + 63) // 64 * 64)
 
 
 def is_finite(const float[::1] x):

@@ -77,18 +77,8 @@ def matmul_bias(
     for name, array in (("x", x), ("weights", weights), ("bias", bias)):
         if np.may_share_memory(out, array):
             raise ValueError(f"out must not share memory with {name}")
-    count = _threads(n_threads, n * k * m * _MULTIPLY_ADD)
-    whole = m // 64 * 64
-    _kernels.matmul_bias(out, x, weights, bias, whole, count)
-    if whole < m:  # the last columns, padded to whole vectors
-        columns = -(m - whole) % 16 + m - whole
-        padded = np.zeros((k, columns), np.float32)
-        padded[:, : m - whole] = weights[:, whole:]
-        start = np.zeros(columns, np.float32)
-        start[: m - whole] = bias[whole:]
-        last = np.empty((n, columns), np.float32)
-        _kernels.matmul_bias(last, x, padded, start, columns, count)
-        out[:, whole:] = last[:, : m - whole]
+    packed = np.empty(_kernels.packed_size(k, m), np.float32)
+    _kernels.matmul_bias(out, x, weights, bias, packed, _threads(n_threads, n * k * m * _MULTIPLY_ADD))
     return out
 
 

@@ -75,6 +75,7 @@ typedef struct {
     void (*list_columns)(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, fm_sparse a, ptrdiff_t n,
                          ptrdiff_t columns, int32_t first);
 
+    void (*copy)(float *out, ptrdiff_t ld_out, const float *in, ptrdiff_t ld_in, ptrdiff_t rows, ptrdiff_t columns);
     void (*transpose)(float *out, ptrdiff_t ld_out, const float *in, ptrdiff_t ld_in, ptrdiff_t rows,
                       ptrdiff_t columns);
     void (*column_sums)(float *sums, const float *x, ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t width);

@@ -213,6 +213,15 @@ static void row(float *y, const float *x, const float *weights, ptrdiff_t k, ptr
 
 /* ---- Moves and sums --------------------------------------------------------------------------------------------- */
 
+/* Narrow rows far apart: without asking for them ahead, each one waits for the cache below. */
+static void copy(float *restrict out, ptrdiff_t ld_out, const float *restrict in, ptrdiff_t ld_in, ptrdiff_t rows,
+                 ptrdiff_t columns) {
+    for (ptrdiff_t i = 0; i < rows; i++, out += ld_out, in += ld_in) {
+        for (ptrdiff_t j = 0; j < columns; j += 16) __builtin_prefetch(in + 16 * ld_in + j);
+        for (ptrdiff_t j = 0; j < columns; j++) out[j] = in[j];
+    }
+}
+
 typedef float quad __attribute__((vector_size(16), aligned(4), may_alias));
 
 /* Four by four through registers: element by element the stores alone took three times as long. */
@@ -514,6 +523,7 @@ const fm_kernels TABLE = {
     .count_nonzero = count_nonzero,
     .list = list,
     .list_columns = list_columns,
+    .copy = copy,
     .transpose = transpose,
     .column_sums = column_sums,
     .activate = activate,
