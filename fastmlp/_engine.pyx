@@ -151,7 +151,7 @@ cdef class Buffers:
         return <float *>self.get(4 * count)
 
 
-# ---- Layers: between the user's flat row-major buffer and panels ------------------------------------------------------
+# ---- Layers: between the user's flat row-major buffer and panels -----------------------------------------------------
 
 cdef Py_ssize_t panel_floats(const Layer *layer) noexcept nogil:
     return layer.panels * (layer.k + 1) * layer.ld
@@ -182,7 +182,7 @@ cdef void unpack(float *flat, const Layer *layer, const float *panels) noexcept 
             memcpy(flat + i * layer.m + p * FM_PANEL, panels + (p * (layer.k + 1) + i) * layer.ld, 4 * columns)
 
 
-# ---- The product, with its start and its epilogue ----------------------------------------------------------------------
+# ---- The product, with its start and its epilogue --------------------------------------------------------------------
 
 cdef fm_sparse rows_of(const Matrix *x, Py_ssize_t first, Py_ssize_t block) noexcept nogil:
     cdef fm_sparse lists
@@ -253,8 +253,8 @@ cdef void backward(const Layer *layer, const Layer *below, const Matrix *dz, con
     for p in range(layer.panels):
         columns = min(<Py_ssize_t>FM_PANEL, layer.m - p * FM_PANEL)
         kernels.transpose(block, FM_PANEL, w + p * (layer.k + 1) * layer.ld, layer.ld, rows, columns)
-        product(c, dz_below.row, <const float *>c if p else zeros, dz_below.row if p else 0, dz, first, n, p, p + 1, block, FM_PANEL,
-                columns, width)
+        product(c, dz_below.row, <const float *>c if p else zeros, dz_below.row if p else 0, dz, first, n, p, p + 1,
+                block, FM_PANEL, columns, width)
     kernels.activate_backward(c, h.data + panel * h.panel + first * h.row, n * h.row, below.activation)
     if dz_below.listed:
         list_panel(dz_below, panel, first, n, width)
@@ -283,7 +283,8 @@ cdef void update(const Layer *layer, const Matrix *x, const Matrix *dz, const fl
         rows = min(<Py_ssize_t>FM_PANEL if x.listed else UPDATE_ROWS, end - row)
         gradient(tile, layer.ld, x, dz_panel, dz.row, zeros, block, row - block * x.block, rows, n, width)
         offset = (panel * (layer.k + 1) + row) * layer.ld
-        kernels.update(layer.weights + offset, layer.first + offset, layer.second + offset, tile, rows * layer.ld, step)
+        kernels.update(layer.weights + offset, layer.first + offset, layer.second + offset, tile, rows * layer.ld,
+                       step)
         row = row + rows
     if end == layer.k:
         kernels.column_sums(tile, dz_panel, dz.row, n, width)
@@ -306,7 +307,7 @@ cdef void gradient(float *tile, Py_ssize_t ld, const Matrix *x, const float *dz,
         kernels.dense(tile, ld, zeros, 0, dense, dz, ld_dz, rows, n, width)
 
 
-# ---- The rows that training and prediction read -------------------------------------------------------------------------
+# ---- The rows that training and prediction read ----------------------------------------------------------------------
 
 @cython.final
 cdef class Inputs:
@@ -476,7 +477,7 @@ cdef void list_columns(const Matrix *x, Py_ssize_t block, Py_ssize_t chunk, Py_s
                          max(<Py_ssize_t>0, min(x.chunk, n - first)), x.block, <int>(block * x.block))
 
 
-# ---- Training ---------------------------------------------------------------------------------------------------------
+# ---- Training --------------------------------------------------------------------------------------------------------
 
 @cython.final
 cdef class Trainer:
@@ -514,7 +515,6 @@ cdef class Trainer:
     cdef int counts[32]
     cdef double seconds[32]
     cdef Py_ssize_t n_counts, slices
-    cdef bint listing
     cdef Buffers buffers
     cdef Inputs inputs
     cdef Layer *layers
@@ -525,7 +525,6 @@ cdef class Trainer:
     cdef fm_step constants
     cdef double learning_rate, weight_decay, beta_1, beta_2, epsilon
     # The batch
-    cdef Py_ssize_t rows
     cdef const int64_t[::1] order, label_of
     cdef const float[:, ::1] target_of
     cdef const float[::1] weight_of
@@ -654,7 +653,8 @@ cdef class Trainer:
 
     def row_tasks(self, int kind, Py_ssize_t layer, Py_ssize_t panels, Py_ssize_t rows):
         """Panels by blocks of at most TASK_ROWS rows, of more blocks where these do not share out evenly."""
-        cdef Py_ssize_t blocks = (rows + TASK_ROWS - 1) // TASK_ROWS, most = max(blocks, rows // UPDATE_ROWS), tasks, block
+        cdef Py_ssize_t blocks = (rows + TASK_ROWS - 1) // TASK_ROWS, tasks, block
+        cdef Py_ssize_t most = max(blocks, rows // UPDATE_ROWS)
         while blocks < most:
             tasks = panels * blocks
             if (tasks + self.n_threads - 1) // self.n_threads * self.n_threads <= 1.1 * tasks:
@@ -819,7 +819,7 @@ cdef void drop_full_lists(Matrix *x, Py_ssize_t n, Py_ssize_t m) noexcept nogil:
         x.listed = count <= SPARSE_DENSITY * n * m
 
 
-# ---- Prediction -------------------------------------------------------------------------------------------------------
+# ---- Prediction ------------------------------------------------------------------------------------------------------
 
 def logits(float[:, ::1] out, layer_sizes, const float[::1] parameters, int activation, const float[:, ::1] X,
            int n_threads):

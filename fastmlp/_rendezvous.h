@@ -1,6 +1,7 @@
-/* Where the threads of a step wait for each other. They spin, and go to sleep when it takes long: OpenMP's barrier spins
- * for milliseconds, and where another process has one of two cores, both threads share the other one, each spinning while
- * the one it waits for cannot run. An epoch then took 7 s, and takes 1.2 s like this; 0.27 s on free cores either way.
+/* Where the threads of a step wait for each other. They spin, and go to sleep when it takes long: OpenMP's barrier
+ * spins for milliseconds, and where another process has one of two cores, both threads share the other one, each
+ * spinning while the one it waits for cannot run. An epoch then took 7 s, and takes 1.2 s like this; 0.27 s on free
+ * cores either way.
  */
 #ifndef FASTMLP_RENDEZVOUS_H
 #define FASTMLP_RENDEZVOUS_H

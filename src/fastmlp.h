@@ -61,15 +61,15 @@ typedef struct {
     void (*sparse)(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_start, fm_sparse a, const float *b,
                    ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t width);
 
-    /* One row y (m) = x (k) weights + bias, of row-major weights (k, m) that the bias follows; zeros of x are skipped. */
+    /* One row y (m) = x (k) weights + bias, skipping zeros of x; weights (k, m) are row-major, and bias follows. */
     void (*row)(float *y, const float *x, const float *weights, ptrdiff_t k, ptrdiff_t m);
 
     void (*is_finite)(int *finite, const float *x, ptrdiff_t n);
     void (*count_nonzero)(ptrdiff_t *count, const float *x, ptrdiff_t n);
     /* Lists the non-zero values of x (n, width): row i from entries[begin[i]] on, with room for `width`,
      * a multiple of FM_PAD; the first column has index `first`. Sets end. */
-    void (*list)(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, const float *x, ptrdiff_t ldx,
-                 ptrdiff_t n, ptrdiff_t width, int32_t first);
+    void (*list)(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, const float *x, ptrdiff_t ldx, ptrdiff_t n,
+                 ptrdiff_t width, int32_t first);
     /* Lists the entries of n rows by column: those of column first + j from entries[begin[j]] on, with room for n;
      * their index is the row. Sets end. */
     void (*list_columns)(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, fm_sparse a, ptrdiff_t n,

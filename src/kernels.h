@@ -52,7 +52,7 @@ INLINE void dense_tile(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t ld
 
 INLINE void dense_columns(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_start, fm_dense a, const float *b,
                           ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t k, const int vecs) {
-    /* A narrow tile is taller: with fewer sums in flight the latency of the multiply-add shows (63 GFLOP/s, not 100). */
+    /* A narrow tile is taller: with few sums in flight the latency of the multiply-add shows (63 GFLOP/s, not 100). */
     for (; 2 * vecs <= TILE_VECS && n >= 2 * TILE_ROWS; n -= 2 * TILE_ROWS) {
         dense_tile(c, ldc, start, ld_start, a, b, ldb, k, 2 * TILE_ROWS, vecs);
         c += 2 * TILE_ROWS * ldc;
@@ -166,10 +166,9 @@ INLINE fm_entry *list_row(fm_entry *entry, const float *x, ptrdiff_t width, int3
 }
 #endif
 
-static void list(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, const float *x, ptrdiff_t ldx,
-                 ptrdiff_t n, ptrdiff_t width, int32_t first) {
-    for (ptrdiff_t i = 0; i < n; i++)
-        end[i] = list_row(entries + begin[i], x + i * ldx, width, first) - entries;
+static void list(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, const float *x, ptrdiff_t ldx, ptrdiff_t n,
+                 ptrdiff_t width, int32_t first) {
+    for (ptrdiff_t i = 0; i < n; i++) end[i] = list_row(entries + begin[i], x + i * ldx, width, first) - entries;
 }
 
 static void list_columns(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, fm_sparse a, ptrdiff_t n,
@@ -243,7 +242,8 @@ static void transpose(float *restrict out, ptrdiff_t ld_out, const float *restri
         for (ptrdiff_t j = 0; j < whole_columns; j += 4)
             transpose_quad(out + j * ld_out + i, ld_out, in + i * ld_in + j, ld_in);
     for (ptrdiff_t i = 0; i < rows; i++)
-        for (ptrdiff_t j = i < whole_rows ? whole_columns : 0; j < columns; j++) out[j * ld_out + i] = in[i * ld_in + j];
+        for (ptrdiff_t j = i < whole_rows ? whole_columns : 0; j < columns; j++)
+            out[j * ld_out + i] = in[i * ld_in + j];
 }
 
 static void column_sums(float *restrict sums, const float *restrict x, ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t width) {
@@ -252,7 +252,7 @@ static void column_sums(float *restrict sums, const float *restrict x, ptrdiff_t
         for (ptrdiff_t j = 0; j < width; j++) sums[j] += x[i * ldx + j];
 }
 
-/* ---- Elementary functions over the whole range of float: exp and tanh at most 2 ulp from correct, logistic 3 --------- */
+/* ---- Elementary functions: exp and tanh at most 2 ulp from correct over the whole range of float, logistic 3 ---- */
 
 INLINE float from_bits(uint32_t bits) {
     float x;
@@ -467,8 +467,8 @@ static void update(float *w, float *first, float *second, const float *g, ptrdif
 #define ROWS_AHEAD 6
 
 INLINE void sparse_update_columns(float *restrict w, float *restrict first, float *restrict second, ptrdiff_t ld,
-                                  fm_sparse a, const float *restrict b, ptrdiff_t ldb, ptrdiff_t n,
-                                  const fm_step *step, const int rule, const int vecs) {
+                                  fm_sparse a, const float *restrict b, ptrdiff_t ldb, ptrdiff_t n, const fm_step *step,
+                                  const int rule, const int vecs) {
     const fm_step s = *step;
     for (ptrdiff_t i = 0; i < n; i++, w += ld, first += ld, second += ld) {
         vec g[ROW_VECS];
