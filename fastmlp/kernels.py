@@ -74,9 +74,7 @@ def matmul_bias(
     m = weights.shape[1]
     _array("bias", bias, (m,))
     out = _out(out, (n, m))
-    for name, array in (("x", x), ("weights", weights), ("bias", bias)):
-        if np.may_share_memory(out, array):
-            raise ValueError(f"out must not share memory with {name}")
+    _apart("out", out, x=x, weights=weights, bias=bias)
     packed = np.empty(_kernels.packed_size(k, m), np.float32)
     _kernels.matmul_bias(out, x, weights, bias, packed, _threads(n_threads, n * k * m * _MULTIPLY_ADD))
     return out
@@ -144,8 +142,7 @@ def relu_backward(dh: Float32, h: Float32, *, out: Float32 | None = None, n_thre
     _array("dh", dh, (None,) * np.ndim(dh))
     _array("h", h, dh.shape)
     out = _out(out, dh.shape)
-    if np.may_share_memory(out, h):
-        raise ValueError("out must not share memory with h")
+    _apart("out", out, h=h)
     _copy(out, dh)
     _kernels.activate_backward(
         out.reshape(-1), h.reshape(-1), ACTIVATIONS["relu"].code, _threads(n_threads, dh.size * _ELEMENT)
@@ -215,7 +212,7 @@ def softmax(logits: Float32, *, out: Float32 | None = None) -> Float32:
     >>> kernels.softmax(np.array([[1e5, 1e5]], np.float32))
     array([[0.5, 0.5]], dtype=float32)
     """
-    _array("logits", logits, (None, None))
+    _rows(logits)
     out = _out(out, logits.shape)
     _copy(out, logits)
     _kernels.softmax(out)
@@ -339,6 +336,9 @@ def adam(
     for name, array in (("m", m), ("v", v)):
         _array(name, array, weights.shape, writable=True)
     _array("gradient", gradient, weights.shape)
+    _apart("weights", weights, m=m, v=v, gradient=gradient)
+    _apart("m", m, v=v, gradient=gradient)
+    _apart("v", v, gradient=gradient)
     if step < 1:
         raise ValueError(f"step must be at least 1, not {step}")
     correction = math.sqrt(1 - beta_2**step)
@@ -359,10 +359,7 @@ def adam(
 def _loss_gradient(
     logits: Float32, targets: NDArray[Any], loss: str, out: Float32 | None, n_threads: int | None
 ) -> tuple[Float32, Float32]:
-    _array("logits", logits, (None, None))
-    n, m = logits.shape
-    if m == 0:
-        raise ValueError(f"logits must have at least one column; it has shape {logits.shape}")
+    n, m = _rows(logits)
     labels = loss == "cross_entropy" and np.ndim(targets) == 1
     if labels:
         _array("targets", targets, (n,), np.int64)
@@ -371,6 +368,7 @@ def _loss_gradient(
     else:
         _array("targets", targets, (n, m))
     out = _out(out, (n, m))
+    _apart("out", out, targets=targets)
     _copy(out, logits)
     loss_rows = np.empty(n, np.float32)
     if n:
@@ -407,6 +405,22 @@ def _out(out: Float32 | None, shape: tuple[int, ...]) -> Float32:
         return np.empty(shape, np.float32)
     _array("out", out, shape, writable=True)
     return out
+
+
+def _rows(logits: Float32) -> tuple[int, int]:
+    """Check rows of logits, and return their shape."""
+    _array("logits", logits, (None, None))
+    n, m = logits.shape
+    if m == 0:
+        raise ValueError(f"logits must have at least one column; it has shape {logits.shape}")
+    return n, m
+
+
+def _apart(name: str, array: NDArray[Any], **others: NDArray[Any]) -> None:
+    """Check that an array that is written shares no memory with others."""
+    for other_name, other in others.items():
+        if np.may_share_memory(array, other):
+            raise ValueError(f"{name} must not share memory with {other_name}")
 
 
 def _copy(out: Float32, values: Float32) -> None:
