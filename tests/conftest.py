@@ -52,6 +52,15 @@ def _assert_close(actual, expected, kernel, summed=1, terms=0.0):
         )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _new_interpreters_find_this_package(tmp_path_factory):
+    """Programs that tests start have the fastmlp under test, and not the sources in the folder that pytest began in."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("elsewhere"))
+        patch.setenv("PYTHONPATH", str(Path(fastmlp.__file__).parents[1]), prepend=os.pathsep)
+        yield
+
+
 # The helpers are fixtures because test modules cannot import each other; of the whole session, for hypothesis.
 
 
@@ -82,19 +91,15 @@ def at_the_end():
 
 
 @pytest.fixture(scope="session")
-def run_python(tmp_path_factory):
+def run_python():
     """Return run_python(program or arguments, env, timeout), which runs a new interpreter with this fastmlp.
 
     Variables of `env` that are None are taken out of its environment.
     """
-    # Away from the checkout, which is not the fastmlp under test where that one is installed
-    folder = tmp_path_factory.mktemp("python")
 
     def run(program, *, env=(), timeout=100):
         arguments = ["-W", "error", "-c", program] if isinstance(program, str) else program
-        package = str(Path(fastmlp.__file__).parents[1])
-        path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-        environment = {**os.environ, "PYTHONPATH": path, **dict(env)}
+        environment = {**os.environ, **dict(env)}
         return subprocess.run(
             [sys.executable, *arguments],
             env={name: value for name, value in environment.items() if value is not None},
@@ -102,7 +107,6 @@ def run_python(tmp_path_factory):
             text=True,
             timeout=timeout,
             check=False,
-            cwd=folder,
         )
 
     return run
