@@ -1,0 +1,417 @@
+/* Checks every kernel of every table that this processor runs against plain loops in double precision, without Python:
+ * .ci/neon runs it here, and under an emulator of AArch64. */
+#define _DEFAULT_SOURCE /* mmap */
+#include "../src/fastmlp.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define LENGTH(array) ((int)(sizeof(array) / sizeof *(array)))
+
+_Static_assert(sizeof(fm_kernels) == 19 * sizeof(void *), "a name and 18 kernels: check the new one as well");
+
+static const ptrdiff_t SIZES[] = {1, 2, 3, 7, 63, 64, 65, 100, 113};
+
+/* ---- Memory and numbers ----------------------------------------------------------------------------------------- */
+
+#define SLOTS 128
+#define SLOT_BYTES (1 << 19)
+
+static int used; /* slots */
+
+/* Memory that ends where a page without access begins: to read or write past it is fatal, under the emulator too. */
+static void *take(ptrdiff_t count, size_t size) {
+    static char *ends[SLOTS];
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), bytes = (size_t)count * size;
+    if (used == SLOTS || bytes > SLOT_BYTES) abort();
+    if (!ends[used]) {
+        char *memory = mmap(NULL, SLOT_BYTES + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED || mprotect(memory + SLOT_BYTES, page, PROT_NONE)) abort();
+        ends[used] = memory + SLOT_BYTES;
+    }
+    return ends[used++] - bytes;
+}
+
+/* In (-1, 1): a linear congruential generator with the constants of Knuth's MMIX. */
+static float uniform(void) {
+    static uint64_t state = 1;
+    state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (float)((double)(state >> 40) / (1 << 23) - 1);
+}
+
+/* Random numbers, a share of them not zero. Outputs and what lies between their rows are random at first as well, so
+ * that what a kernel leaves out or writes too much is found. */
+static float *floats(ptrdiff_t count, double share) {
+    float *x = take(count, sizeof *x);
+    for (ptrdiff_t i = 0; i < count; i++) x[i] = fabsf(uniform()) < share ? uniform() : 0;
+    return x;
+}
+
+static void copy(double *out, const float *x, ptrdiff_t count) {
+    for (ptrdiff_t i = 0; i < count; i++) out[i] = x[i];
+}
+
+static double *doubles(const float *x, ptrdiff_t count) {
+    double *out = take(count, sizeof *out);
+    copy(out, x, count);
+    return out;
+}
+
+static ptrdiff_t span(ptrdiff_t rows, ptrdiff_t ld, ptrdiff_t columns) { return (rows - 1) * ld + columns; }
+
+static ptrdiff_t padded(ptrdiff_t m) { return (m + FM_PAD - 1) / FM_PAD * FM_PAD; }
+
+/* ---- The check -------------------------------------------------------------------------------------------------- */
+
+static const char *table;
+static ptrdiff_t sizes[3];
+static int passed, failed;
+
+static ptrdiff_t first_wrong(const float *actual, const double *expected, ptrdiff_t count, double tolerance) {
+    for (ptrdiff_t i = 0; i < count; i++) {
+        const int same = actual[i] == expected[i] || (isnan(actual[i]) && isnan(expected[i]));
+        if (!same && !(fabs(actual[i] - expected[i]) <= tolerance)) return i;
+    }
+    return count;
+}
+
+/* The rounding errors of a sum add up like a random walk: the tolerance grows with the square root of the summed
+ * length, which is 0 where numbers only move. `terms` is the magnitude of what is summed, where the sum may be smaller.
+ * The negative control is part of every check: a right result that is put off by 1 % must be wrong. */
+static void check(const char *kernel, int variant, float *actual, const double *expected, ptrdiff_t count,
+                  ptrdiff_t summed, double terms) {
+    ptrdiff_t largest = 0;
+    for (ptrdiff_t i = 1; i < count; i++)
+        if (isfinite(expected[i]) && fabs(expected[i]) > fabs(expected[largest])) largest = i;
+    const double magnitude = fmax(fabs(expected[largest]), terms);
+    const double tolerance = 4 * FLT_EPSILON * sqrt((double)summed) * magnitude;
+    const ptrdiff_t wrong = first_wrong(actual, expected, count, tolerance);
+    const float right = actual[largest];
+    actual[largest] += 0.01f * (magnitude > 0 ? (float)magnitude : 1);
+    const int caught = first_wrong(actual, expected, count, tolerance) < count;
+    actual[largest] = right;
+    if (wrong == count && caught) {
+        passed++;
+        return;
+    }
+    failed++;
+    printf("%s: %s %d of sizes %td, %td, %td: ", table, kernel, variant, sizes[0], sizes[1], sizes[2]);
+    if (wrong < count)
+        printf("[%td] is %.9g, not %.9g (within %.2g)\n", wrong, actual[wrong], expected[wrong], tolerance);
+    else
+        puts("an error of 1 % is not caught");
+}
+
+/* ---- Products and lists ----------------------------------------------------------------------------------------- */
+
+static double *product(const float *x, const float *b, ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t k, ptrdiff_t width) {
+    double *c = take(n * width, sizeof *c);
+    for (ptrdiff_t i = 0; i < n; i++)
+        for (ptrdiff_t j = 0; j < width; j++) {
+            c[i * width + j] = 0;
+            for (ptrdiff_t p = 0; p < k; p++) c[i * width + j] += (double)x[i * k + p] * b[p * ldb + j];
+        }
+    return c;
+}
+
+/* List i has the non-zero values of x[i * row + j * column], with index first + j, and room for `length`. */
+static fm_sparse lists_of(const float *x, ptrdiff_t row, ptrdiff_t column, ptrdiff_t n, ptrdiff_t length, int first) {
+    fm_entry *entries = take(n * length, sizeof *entries);
+    ptrdiff_t *begin = take(n, sizeof *begin), *end = take(n, sizeof *end);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        begin[i] = end[i] = i * length;
+        for (int j = 0; j < length; j++)
+            if (x[i * row + j * column] != 0) entries[end[i]++] = (fm_entry){first + j, x[i * row + j * column]};
+    }
+    return (fm_sparse){entries, begin, end};
+}
+
+/* The lengths of the lists, then their indices and values. */
+static void check_lists(const fm_entry *entries, const ptrdiff_t *end, fm_sparse expected, ptrdiff_t n,
+                        ptrdiff_t length, const char *kernel) {
+    float *actual = take(n * (2 * length + 1), sizeof *actual);
+    double *e = take(n * (2 * length + 1), sizeof *e);
+    ptrdiff_t count = 0;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        actual[count] = (float)end[i], e[count++] = (double)expected.end[i];
+        for (ptrdiff_t p = expected.begin[i]; p < expected.end[i]; p++) {
+            actual[count] = (float)entries[p].index, e[count++] = expected.entries[p].index;
+            actual[count] = entries[p].value, e[count++] = expected.entries[p].value;
+        }
+    }
+    check(kernel, 0, actual, e, count, 0, 0);
+}
+
+static void check_products(const fm_kernels *f, ptrdiff_t n, ptrdiff_t k, ptrdiff_t width) {
+    const ptrdiff_t ldb = width + 5, ldc = width + 3, count = span(n, ldc, width), panel = n * FM_PANEL;
+    const float *x = floats(n * k, 0.5), *b = floats(span(k, ldb, width), 1);
+    const double *xb = product(x, b, ldb, n, k, width);
+    const fm_sparse lists = lists_of(x, k, 1, n, k, 0);
+    float *columns = floats(k * n, 1), *panels = floats((k / FM_PANEL + 1) * panel, 1);
+    for (ptrdiff_t i = 0; i < n; i++)
+        for (ptrdiff_t p = 0; p < k; p++)
+            columns[p * n + i] = panels[p / FM_PANEL * panel + i * FM_PANEL + p % FM_PANEL] = x[i * k + p];
+    const fm_dense layouts[] = {{x, k, 1, FM_PANEL}, {columns, 1, n, panel}, {panels, FM_PANEL, 1, panel}};
+    float *c = floats(count, 1);
+    double *e = doubles(c, count);
+    const float *starts[] = {floats(width, 1), floats(span(n, width + 1, width), 1), c};
+    const ptrdiff_t ld_starts[] = {0, width + 1, ldc};
+    for (int start = 0; start < LENGTH(starts); start++)
+        for (int layout = 0; layout <= LENGTH(layouts); layout++) { /* after the last: lists */
+            const ptrdiff_t ld = ld_starts[start];
+            copy(e, c, count);
+            for (ptrdiff_t i = 0; i < n; i++)
+                for (ptrdiff_t j = 0; j < width; j++) e[i * ldc + j] = starts[start][i * ld + j] + xb[i * width + j];
+            if (layout < LENGTH(layouts))
+                f->dense(c, ldc, starts[start], ld, layouts[layout], b, ldb, n, k, width);
+            else
+                f->sparse(c, ldc, starts[start], ld, lists, b, ldb, n, width);
+            check(layout < LENGTH(layouts) ? "dense" : "sparse", 10 * start + layout, c, e, count, k + 1, 1);
+        }
+}
+
+static void check_row(const fm_kernels *f, ptrdiff_t k, ptrdiff_t m) {
+    const float *x = floats(k, 0.5), *weights = floats((k + 1) * m, 1);
+    float *y = floats(m, 1);
+    double *e = product(x, weights, m, 1, k, m);
+    for (ptrdiff_t j = 0; j < m; j++) e[j] += weights[k * m + j];
+    f->row(y, x, weights, k, m);
+    check("row", (int)k, y, e, m, k + 1, 1);
+}
+
+static void check_listing(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
+    const ptrdiff_t width = padded(m), ldx = width + 1;
+    float *x = floats(span(n, ldx, width), 0.5);
+    x[0] = NAN, x[3] = -0.0f, x[4] = -INFINITY, x[5] = FLT_TRUE_MIN;
+    const fm_sparse rows = lists_of(x, ldx, 1, n, width, 1000), columns = lists_of(x, 1, ldx, width, n, 0);
+    fm_entry *entries = take(n * width, sizeof *entries);
+    ptrdiff_t *end = take(n, sizeof *end);
+    f->list(entries, end, rows.begin, x, ldx, n, width, 1000);
+    check_lists(entries, end, rows, n, width, "list");
+    end = take(width, sizeof *end);
+    f->list_columns(entries, end, columns.begin, rows, n, width, 1000);
+    check_lists(entries, end, columns, width, n, "list_columns");
+}
+
+static void check_scans(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
+    const float strange[] = {NAN, INFINITY, -INFINITY, FLT_MAX, -FLT_TRUE_MIN, -0.0f};
+    const ptrdiff_t count = 7 * n * m; /* up to more than the 65536 that are counted in 32 bits */
+    float *x = floats(count, 0.5);
+    for (int place = 0; place <= 2; place++)
+        for (int s = 0; s < LENGTH(strange); s++) {
+            int finite;
+            ptrdiff_t nonzero;
+            float *changed = x + (count - 1) * place / 2, before = *changed;
+            *changed = strange[s];
+            f->is_finite(&finite, x, count);
+            f->count_nonzero(&nonzero, x, count);
+            double e[] = {isfinite(strange[s]) != 0, 0};
+            for (ptrdiff_t i = 0; i < count; i++) e[1] += x[i] != 0;
+            *changed = before;
+            check("is_finite, count_nonzero", s, (float[]){(float)finite, (float)nonzero}, e, 2, 0, 0);
+        }
+}
+
+static void check_moves(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
+    const ptrdiff_t width = padded(m), ld = width + 1, ld_copy = m + 2, ld_turned = n + 2;
+    const float *x = floats(span(n, ld, width), 1), zeros[128] = {0};
+    float *copied = floats(span(n, ld_copy, m), 1), *turned = floats(span(m, ld_turned, n), 1),
+          *sums = floats(width, 1);
+    double *e_copied = doubles(copied, span(n, ld_copy, m)), *e_turned = doubles(turned, span(m, ld_turned, n));
+    double *e_sums = doubles(zeros, width);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        for (ptrdiff_t j = 0; j < width; j++) e_sums[j] += x[i * ld + j];
+        for (ptrdiff_t j = 0; j < m; j++) e_copied[i * ld_copy + j] = e_turned[j * ld_turned + i] = x[i * ld + j];
+    }
+    f->copy(copied, ld_copy, x, ld, n, m);
+    check("copy", 0, copied, e_copied, span(n, ld_copy, m), 0, 0);
+    f->transpose(turned, ld_turned, x, ld, n, m);
+    check("transpose", 0, turned, e_turned, span(m, ld_turned, n), 0, 0);
+    f->column_sums(sums, x, ld, n, width);
+    check("column_sums", 0, sums, e_sums, width, n, 1);
+}
+
+/* ---- Activations and losses ------------------------------------------------------------------------------------- */
+
+static double logistic(double z) { return 1 / (1 + exp(-z)); }
+
+static void check_activations(const fm_kernels *f, ptrdiff_t count) {
+    const float strange[] = {0, -0.0f, 1e-40f, NAN, INFINITY, -INFINITY, 88.8f, -88.8f, -103.5f, 1e30f, -1e30f, 0.625f};
+    for (int activation = FM_IDENTITY; activation <= FM_LOGISTIC; activation++) {
+        float *h = floats(count, 1), *dz = floats(count, 1);
+        for (ptrdiff_t i = 0; i < count; i++) h[i] = i < LENGTH(strange) ? strange[i] : (i % 2 ? 100 : 3) * h[i];
+        double *e = doubles(h, count), *e_dz = doubles(dz, count);
+        f->activate(h, count, activation);
+        f->activate_backward(dz, h, count, activation);
+        for (ptrdiff_t i = 0; i < count; i++) {
+            const double z = e[i], y = h[i];
+            if (activation == FM_RELU) e[i] = z < 0 ? 0 : z, e_dz[i] *= y > 0;
+            if (activation == FM_TANH) e[i] = tanh(z), e_dz[i] *= 1 - y * y;
+            if (activation == FM_LOGISTIC) e[i] = logistic(z), e_dz[i] *= y * (1 - y);
+            const double unit = isfinite(e[i]) ? fmax(fabs(e[i]), FLT_MIN) : 1; /* each value by its own magnitude */
+            e[i] /= unit;
+            h[i] = (float)(h[i] / unit);
+        }
+        check("activate", activation, h, e, count, 1, 0);
+        check("activate_backward", activation, dz, e_dz, count, 1, 1);
+    }
+}
+
+/* The loss of one row; z becomes scale times its gradient, which is output - t. */
+static double loss_of(double *z, const float *t, ptrdiff_t m, double scale, int kind) {
+    double top = z[0], sum = 0, loss = 0;
+    for (ptrdiff_t j = 1; j < m; j++) top = fmax(top, z[j]);
+    for (ptrdiff_t j = 0; j < m; j++) sum += exp(z[j] - top);
+    for (ptrdiff_t j = 0; j < m; j++) {
+        double output = z[j];
+        if (kind == FM_CROSS_ENTROPY) {
+            output = exp(z[j] - top) / sum;
+            loss += t[j] * (top + log(sum) - z[j]);
+        } else if (kind == FM_BINARY_CROSS_ENTROPY) {
+            output = logistic(z[j]);
+            loss += fmax(z[j], 0) + log1p(exp(-fabs(z[j]))) - t[j] * z[j];
+        } else {
+            loss += (z[j] - t[j]) * (z[j] - t[j]) / 2;
+        }
+        z[j] = scale * (output - t[j]);
+    }
+    return loss;
+}
+
+static void check_loss(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m, int kind, int with_labels) {
+    fm_loss_gradient *const kernels[] = {f->cross_entropy, f->binary_cross_entropy, f->squared_error};
+    const ptrdiff_t ld = m + 2, count = span(n, ld, m);
+    const float reach = m % 2 ? 5 : 500, *scale = floats(n, 1);
+    float *z = floats(count, 1), *targets = floats(n * m, 1), *loss = floats(n, 1);
+    for (ptrdiff_t i = 0; i < count; i++) z[i] *= reach;
+    double *e = doubles(z, count), *e_loss = doubles(loss, n);
+    int64_t *labels = take(n, sizeof *labels);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        float sum = 0, *t = targets + i * m;
+        labels[i] = (int64_t)(fabsf(uniform()) * (float)m);
+        for (ptrdiff_t j = 0; j < m; j++) sum += t[j] = with_labels ? j == labels[i] : fabsf(t[j]);
+        for (ptrdiff_t j = 0; j < m && kind == FM_CROSS_ENTROPY; j++) t[j] /= sum;
+        e_loss[i] = loss_of(e + i * ld, t, m, scale[i], kind);
+    }
+    kernels[kind](z, loss, ld, with_labels ? labels : NULL, with_labels ? NULL : targets, scale, n, m);
+    check("loss", kind, loss, e_loss, n, m, reach);
+    check("gradient of loss", kind, z, e, count, m, kind == FM_SQUARED_ERROR ? reach : 1);
+}
+
+static void check_softmax(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
+    const ptrdiff_t ld = m + 2, count = span(n, ld, m);
+    const float no_targets[128] = {0};
+    float *z = floats(count, 1);
+    double *e = doubles(z, count);
+    for (ptrdiff_t i = 0; i < n; i++) loss_of(e + i * ld, no_targets, m, 1, FM_CROSS_ENTROPY);
+    f->softmax(z, ld, n, m);
+    check("softmax", 0, z, e, count, m, 0);
+}
+
+/* ---- Optimizers ------------------------------------------------------------------------------------------------- */
+
+static void step_of(double *w, double *first, double *second, double g, const fm_step *s) {
+    if (s->rule == FM_STORE) {
+        *first = g;
+    } else if (s->rule == FM_ADAM) {
+        *first = s->beta_1 * *first + s->one_minus_beta_1 * g;
+        *second = s->beta_2 * *second + s->one_minus_beta_2 * g * g;
+        *w = s->decay * *w - s->rate * *first / (sqrt(*second) + s->epsilon);
+    } else {
+        *first = s->beta_1 * *first + g;
+        *w -= s->rate * (s->rule == FM_NESTEROV ? g + s->beta_1 * *first : *first);
+    }
+}
+
+/* update with a gradient b or, where there are lists a, sparse_update with a b; g is that gradient (n, width). */
+static void check_steps(const fm_kernels *f, const fm_sparse *a, const float *b, ptrdiff_t ldb, const double *g,
+                        ptrdiff_t n, ptrdiff_t k, ptrdiff_t width) {
+    const ptrdiff_t ld = a ? width + 3 : width, count = span(n, ld, width);
+    float *p[] = {floats(count, 1), floats(count, 1), floats(count, 1)}; /* weights and moments */
+    double *e[] = {doubles(p[0], count), doubles(p[1], count), doubles(p[2], count)};
+    for (ptrdiff_t i = 0; i < count; i++) p[2][i] = 0.1f + fabsf(p[2][i]);
+    for (int rule = FM_STORE; rule <= FM_ADAM; rule++) {
+        const fm_step step = {rule, 0.5f, 0.75f, 0.875f, 0.125f, 0.9375f, 0.0625f, 0.01f};
+        for (int array = 0; array < 3; array++) copy(e[array], p[array], count);
+        for (ptrdiff_t i = 0; i < n; i++)
+            for (ptrdiff_t j = 0, o = i * ld; j < width; j++, o++)
+                step_of(e[0] + o, e[1] + o, e[2] + o, g[i * width + j], &step);
+        if (a)
+            f->sparse_update(p[0], p[1], p[2], ld, *a, b, ldb, n, width, &step);
+        else
+            f->update(p[0], p[1], p[2], b, count, &step);
+        for (int array = 0; array < 3; array++)
+            check(a ? "sparse_update" : "update", 10 * rule + array, p[array], e[array], count, k, 1);
+    }
+}
+
+static void check_update(const fm_kernels *f, ptrdiff_t count) {
+    const float *dweights = floats(count, 1);
+    check_steps(f, NULL, dweights, 0, doubles(dweights, count), 1, 1, count);
+}
+
+static void check_sparse_update(const fm_kernels *f, ptrdiff_t n, ptrdiff_t k, ptrdiff_t width) {
+    const ptrdiff_t ldb = width + 5;
+    const float *x = floats(n * k, 0.5), *b = floats(span(k, ldb, width), 1);
+    const fm_sparse a = lists_of(x, k, 1, n, k, 0);
+    check_steps(f, &a, b, ldb, product(x, b, ldb, n, k, width), n, k, width);
+}
+
+/* ---- All of it -------------------------------------------------------------------------------------------------- */
+
+static void check_sizes(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
+    used = 0, sizes[0] = n, sizes[1] = m, sizes[2] = 0;
+    check_row(f, n, m);
+    check_row(f, n + 256, m); /* the kernel lists 256 values at a time */
+    check_listing(f, n, m);
+    check_scans(f, n, m);
+    check_moves(f, n, m);
+    check_activations(f, n * m);
+    for (int kind = FM_CROSS_ENTROPY; kind <= FM_SQUARED_ERROR; kind++) check_loss(f, n, m, kind, 0);
+    check_loss(f, n, m, FM_CROSS_ENTROPY, 1);
+    check_softmax(f, n, m);
+    check_update(f, n * m);
+    for (ptrdiff_t width = FM_PAD; width <= FM_PANEL; width += FM_PAD) {
+        used = 0, sizes[2] = width;
+        check_products(f, n, m, width);
+        check_sparse_update(f, n, m, width);
+    }
+}
+
+/* A denormal as an operand, and one on the way to the result; before, between and after the two calls. */
+static void check_denormals(void) {
+    static const volatile float denormal = 1e-40f, smallest = FLT_MIN;
+    const double kept[] = {1e-40f * 1e10, FLT_MIN * 0.5 * 1e10}, flushed[] = {0, 0};
+    uint64_t saved;
+    table = "all";
+    for (int time = 0; time < 3; time++) {
+        if (time == 1) fm_flush_denormals(&saved);
+        const volatile float operand = denormal * 1e10f, result = smallest * 0.5f * 1e10f;
+        if (time == 1) fm_restore_denormals(&saved);
+        check("fm_flush_denormals", time, (float[]){operand, result}, time == 1 ? flushed : kept, 2, 1, 0);
+    }
+}
+
+int main(void) {
+    setvbuf(stdout, NULL, _IOLBF, 0); /* so that what stands here remains, should a kernel crash */
+    for (const fm_kernels *const *f = fm_compiled; *f; f++) {
+        const int passed_before = passed, failed_before = failed;
+        int runs;
+        table = (*f)->name;
+        fm_runs(&runs, *f);
+        for (int i = 0; runs && i < LENGTH(SIZES); i++)
+            for (int j = 0; j < LENGTH(SIZES); j++) check_sizes(*f, SIZES[i], SIZES[j]);
+        printf("%s: ", table);
+        if (runs)
+            printf("%d passed, %d failed\n", passed - passed_before, failed - failed_before);
+        else
+            puts("not on this processor");
+    }
+    check_denormals();
+    printf("%d passed, %d failed\n", passed, failed);
+    return failed > 0;
+}
