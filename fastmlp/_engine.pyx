@@ -753,8 +753,8 @@ cdef class Trainer:
             with nogil, parallel(num_threads=n_threads):
                 self.work(threadid(), omp_get_num_threads(), batches)
         seconds = (time.perf_counter() - started) / batches
-        # Of the first two slices with a number of threads, the first one warms up.
-        self.seconds[i] = seconds if first_look else 0.5 * (self.seconds[i] + seconds)
+        # Down at once and up slowly: one slice that was interrupted is no reason to change.
+        self.seconds[i] = min(seconds, 1.1 * self.seconds[i]) if self.seconds[i] > 0 else seconds
         self.slices += 1
         if self.slices == 2 and seconds > SLICE:  # a large step is not for fewer threads; time will show
             for i in range(1, self.n_counts):
@@ -768,11 +768,11 @@ cdef class Trainer:
         so is a large one while another process has the other processors.
         """
         cdef Py_ssize_t i, best = 0
-        if self.slices % EXPLORE == 0:
-            return self.slices // EXPLORE % self.n_counts
         for i in range(1, self.n_counts):
             if self.seconds[i] < self.seconds[best]:
                 best = i
+        if self.slices % EXPLORE == 0 and self.n_counts > 1:
+            return (best + 1 + self.slices // EXPLORE % (self.n_counts - 1)) % self.n_counts
         return best
 
     cdef void work(self, int thread, int n_threads, Py_ssize_t batches) noexcept nogil:
