@@ -167,19 +167,17 @@ cdef Layer make_layer(Py_ssize_t k, Py_ssize_t m, int activation) noexcept nogil
 
 cdef void pack(float *panels, const Layer *layer, const float *flat) noexcept nogil:
     """(k + 1, m) row-major to panels; the bias follows the weights in both."""
-    cdef Py_ssize_t p, i, columns
+    cdef Py_ssize_t p
     for p in range(layer.panels):
-        columns = min(<Py_ssize_t>FM_PANEL, layer.m - p * FM_PANEL)
-        for i in range(layer.k + 1):
-            memcpy(panels + (p * (layer.k + 1) + i) * layer.ld, flat + i * layer.m + p * FM_PANEL, 4 * columns)
+        kernels.copy(panels + p * (layer.k + 1) * layer.ld, layer.ld, flat + p * FM_PANEL, layer.m, layer.k + 1,
+                     min(<Py_ssize_t>FM_PANEL, layer.m - p * FM_PANEL))
 
 
 cdef void unpack(float *flat, const Layer *layer, const float *panels) noexcept nogil:
-    cdef Py_ssize_t p, i, columns
+    cdef Py_ssize_t p
     for p in range(layer.panels):
-        columns = min(<Py_ssize_t>FM_PANEL, layer.m - p * FM_PANEL)
-        for i in range(layer.k + 1):
-            memcpy(flat + i * layer.m + p * FM_PANEL, panels + (p * (layer.k + 1) + i) * layer.ld, 4 * columns)
+        kernels.copy(flat + p * FM_PANEL, layer.m, panels + p * (layer.k + 1) * layer.ld, layer.ld, layer.k + 1,
+                     min(<Py_ssize_t>FM_PANEL, layer.m - p * FM_PANEL))
 
 
 # ---- The product, with its start and its epilogue --------------------------------------------------------------------
@@ -523,7 +521,7 @@ cdef class Trainer:
     cdef float *zeros
     cdef fm_loss_gradient *loss
     cdef fm_step constants
-    cdef double learning_rate, weight_decay, beta_1, beta_2, epsilon
+    cdef double learning_rate, beta_1, beta_2, epsilon
     # The batch
     cdef const int64_t[::1] order, label_of
     cdef const float[:, ::1] target_of
@@ -613,10 +611,14 @@ cdef class Trainer:
         cdef int rule = RULES[optimizer.rule]
         self.constants.rule = rule
         self.learning_rate = optimizer.learning_rate
-        self.weight_decay = getattr(optimizer, "weight_decay", 0.0)
         self.beta_1 = optimizer.beta_1 if rule == FM_ADAM else optimizer.momentum
         self.beta_2 = optimizer.beta_2 if rule == FM_ADAM else 0.0
         self.epsilon = optimizer.epsilon if rule == FM_ADAM else 0.0
+        self.constants.rate = self.learning_rate
+        self.constants.decay = 1 - self.learning_rate * getattr(optimizer, "weight_decay", 0.0)
+        self.constants.beta_1, self.constants.one_minus_beta_1 = self.beta_1, 1 - self.beta_1
+        self.constants.beta_2, self.constants.one_minus_beta_2 = self.beta_2, 1 - self.beta_2
+        self.constants.epsilon = self.epsilon
 
     # -- The program
 
@@ -707,11 +709,6 @@ cdef class Trainer:
         for i in range(n):
             self.scale[i] = self.scale[i] / total if total > 0 else 0
 
-        self.constants.rate = self.learning_rate
-        self.constants.decay = 1 - self.learning_rate * self.weight_decay
-        self.constants.beta_1, self.constants.one_minus_beta_1 = self.beta_1, 1 - self.beta_1
-        self.constants.beta_2, self.constants.one_minus_beta_2 = self.beta_2, 1 - self.beta_2
-        self.constants.epsilon = self.epsilon
         if self.constants.rule == FM_ADAM:
             correction = sqrt(1 - pow(self.beta_2, t))
             self.constants.rate = self.learning_rate * correction / (1 - pow(self.beta_1, t))
@@ -875,13 +872,12 @@ cdef void read_rows(Matrix *x, const float *rows, Py_ssize_t n) noexcept nogil:
 
 cdef void predict_rows(float *out, const Layer *layers, Py_ssize_t n_layers, Matrix *h, const float *x,
                        Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t l, panel, i, m = layers[n_layers - 1].m
+    cdef Py_ssize_t l, panel, m = layers[n_layers - 1].m
     read_rows(h, x, n)
     for l in range(n_layers):
         for panel in range(layers[l].panels):
             forward(&layers[l], h + l, h + l + 1, panel, 0, n)
-    for i in range(n):
-        memcpy(out + i * m, h[n_layers].data + i * h[n_layers].row, 4 * m)
+    kernels.copy(out, m, h[n_layers].data, h[n_layers].row, n, m)
 
 
 @cython.final
