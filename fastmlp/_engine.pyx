@@ -32,11 +32,14 @@ cdef extern from *:
     int omp_get_num_threads() noexcept nogil
 
 cdef extern from "_rendezvous.h" nogil:
-    ctypedef struct Rendezvous:
+    ctypedef struct Run:
         pass
+    ctypedef struct Rendezvous:
+        Run *runs
     void open_rendezvous(Rendezvous *r)
     void close_rendezvous(Rendezvous *r)
-    long claim(Rendezvous *r)
+    void deal(Rendezvous *r, int n_runs, ptrdiff_t count)
+    ptrdiff_t claim(Rendezvous *r, int thread)
     bint arrive(Rendezvous *r, int n_threads)
     void release(Rendezvous *r)
 
@@ -50,7 +53,7 @@ cdef Py_ssize_t UPDATE_ROWS = 24
 # Above this share of non-zero values the dense product is faster: it runs at the chip's peak, the sparse one at 70 %.
 cdef double SPARSE_DENSITY = 0.65
 # Bytes of a batch's lists of a hidden layer at most, if every value were listed.
-cdef Py_ssize_t HIDDEN_LISTS = 4 << 20
+cdef Py_ssize_t HIDDEN_LISTS = 4 << 30
 # Rows of a task at most: 128 rows of a panel of outputs, 32 KB, are added to while blocks of weights pass.
 cdef Py_ssize_t TASK_ROWS = 128
 # Rows that one thread takes through the whole network when it predicts.
@@ -70,7 +73,6 @@ cdef enum:
 FLOAT32 = np.dtype(np.float32)
 
 cdef enum Kind:
-    BEGIN
     GATHER
     FORWARD
     LOSS
@@ -113,8 +115,7 @@ cdef struct Task:
     Py_ssize_t first, n         # rows
 
 cdef struct Phase:
-    Py_ssize_t first, end       # tasks
-    bint dynamic                # tasks of unequal cost go to whichever thread is free
+    Py_ssize_t first, count     # of tasks
 
 
 # ---- Sizes -----------------------------------------------------------------------------------------------------------
@@ -529,6 +530,7 @@ cdef class Trainer:
     cdef int64_t *labels
     cdef float *targets
     cdef float *scale
+    cdef double unit                        # scale of a row of weight 1
     cdef float *losses
     cdef double total_cost
     # The program for a whole batch and, where the last one is smaller, for that one
@@ -548,6 +550,7 @@ cdef class Trainer:
         cdef Py_ssize_t l, k, m
         cdef Buffers buffers = Buffers()
         self.buffers, self.inputs, self.n_threads, self.step = buffers, inputs, n_threads, step
+        self.rendezvous.runs = <Run *>buffers.get(sizeof(Run) * n_threads)
         self.n_layers = len(layer_sizes) - 1
         self.n, self.m, self.batch_size = inputs.n, layer_sizes[self.n_layers], min(batch_size, inputs.n)
         self.n_batches = (self.n + self.batch_size - 1) // self.batch_size
@@ -623,35 +626,32 @@ cdef class Trainer:
     # -- The program
 
     cdef write_program(self, int which, Py_ssize_t rows):
-        phases = []
-        phases.append((True, [(BEGIN, 0, 0, 0, rows)] + self.row_tasks(GATHER, 0, 1, rows)))
+        phases = [self.row_tasks(GATHER, 0, 1, rows)]
         for l in range(self.n_layers):
-            phases.append((False, self.row_tasks(FORWARD, l, self.layers[l].panels, rows)))
-        phases.append((False, self.row_tasks(LOSS, self.n_layers, 1, rows)))
+            phases.append(self.row_tasks(FORWARD, l, self.layers[l].panels, rows))
+        phases.append(self.row_tasks(LOSS, self.n_layers, 1, rows))
         between = [(COST, 0, 0, 0, rows)]
         for l in range(self.n_layers):
             if self.h[l].listed:
                 between += [(COLUMNS, l, block, 0, rows) for block in range(self.h[l].blocks * self.h[l].chunks)]
-        phases.append((True, between))
+        phases.append(between)
         for l in range(self.n_layers - 1, 0, -1):
-            phases.append((False, self.row_tasks(BACKWARD, l, panels_of(self.layers[l].k), rows)))
+            phases.append(self.row_tasks(BACKWARD, l, panels_of(self.layers[l].k), rows))
         for l in range(self.n_layers):
             blocks = (self.layers[l].k + self.h[l].block - 1) // self.h[l].block
-            phases.append((False, [(UPDATE, l, panel * blocks + block, 0, rows)
-                                   for panel in range(self.layers[l].panels) for block in range(blocks)]))
+            phases.append([(UPDATE, l, panel * blocks + block, 0, rows)
+                           for panel in range(self.layers[l].panels) for block in range(blocks)])
         self.n_phases = len(phases)
         self.phases[which] = <Phase *>self.buffers.get(sizeof(Phase) * self.n_phases)
-        self.tasks[which] = <Task *>self.buffers.get(sizeof(Task) * sum(len(tasks) for _, tasks in phases))
+        self.tasks[which] = <Task *>self.buffers.get(sizeof(Task) * sum(map(len, phases)))
         cdef Py_ssize_t i, end = 0
         cdef Task *task
-        for i, (dynamic, tasks) in enumerate(phases):
-            self.phases[which][i].first = end
-            self.phases[which][i].dynamic = dynamic
+        for i, tasks in enumerate(phases):
+            self.phases[which][i].first, self.phases[which][i].count = end, len(tasks)
             for kind, l, index, first, n in tasks:
                 task = &self.tasks[which][end]
                 task.kind, task.layer, task.index, task.first, task.n = kind, l, index, first, n
                 end += 1
-            self.phases[which][i].end = end
 
     def row_tasks(self, int kind, Py_ssize_t layer, Py_ssize_t panels, Py_ssize_t rows):
         """Panels by blocks of at most TASK_ROWS rows, of more blocks where these do not share out evenly."""
@@ -668,10 +668,8 @@ cdef class Trainer:
     cdef void run_task(self, const Task *task) noexcept nogil:
         cdef Py_ssize_t l = task.layer, blocks
         cdef Matrix *logits
-        if task.kind == BEGIN:
-            self.begin(task.n)
-        elif task.kind == GATHER:
-            self.inputs.gather(self.h, &self.order[self.batch * self.batch_size], task.first, task.n)
+        if task.kind == GATHER:
+            self.gather(task.first, task.n)
         elif task.kind == FORWARD:
             forward(&self.layers[l], &self.h[l], &self.h[l + 1], task.index, task.first, task.n)
         elif task.kind == LOSS:
@@ -692,22 +690,30 @@ cdef class Trainer:
             update(&self.layers[l], &self.h[l], &self.dz[l + 1], self.zeros, &self.constants,
                    task.index // blocks, task.index % blocks, task.n)
 
-    # -- Tasks of the batch as a whole
-
-    cdef void begin(self, Py_ssize_t n) noexcept nogil:
-        """Targets and weights of the batch, the optimizer's constants, and which lists are worth making."""
+    cdef void gather(self, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+        """Rows [first, first + n) of the batch, with their targets and weights."""
         cdef const int64_t *row = &self.order[self.batch * self.batch_size]
-        cdef Py_ssize_t i, l, t = self.step + 1
-        cdef double total = 0, correction
-        for i in range(n):
+        cdef Py_ssize_t i
+        self.inputs.gather(self.h, row, first, n)
+        for i in range(first, first + n):
             if self.label_of is not None:
                 self.labels[i] = self.label_of[row[i]]
             else:
                 memcpy(self.targets + i * self.m, &self.target_of[row[i], 0], 4 * self.m)
-            self.scale[i] = self.weight_of[row[i]] if self.weight_of is not None else 1
-            total += self.scale[i]
-        for i in range(n):
-            self.scale[i] = self.scale[i] / total if total > 0 else 0
+            self.scale[i] = self.weight_of[row[i]] * self.unit if self.weight_of is not None else self.unit
+
+    # -- The batch as a whole, while no thread is at work
+
+    cdef void begin(self) noexcept nogil:
+        """The scale of the losses, the optimizer's constants, and which lists are worth making."""
+        cdef Py_ssize_t first = self.batch * self.batch_size, end = min(self.n, first + self.batch_size)
+        cdef Py_ssize_t i, l, t = self.step + 1
+        cdef double total = end - first, correction
+        if self.weight_of is not None:
+            total = 0
+            for i in range(first, end):
+                total += self.weight_of[self.order[i]]
+        self.unit = 1 / total if total > 0 else 0
 
         if self.constants.rule == FM_ADAM:
             correction = sqrt(1 - pow(self.beta_2, t))
@@ -734,6 +740,7 @@ cdef class Trainer:
         """Begin an epoch over the rows in this order."""
         self.order = order
         self.batch, self.total_cost = 0, 0
+        self.begin()
 
     def run(self):
         """Take a slice of steps, about 10 ms of work, without the GIL."""
@@ -742,6 +749,7 @@ cdef class Trainer:
         cdef int n_threads = self.counts[i]
         cdef double seconds = self.seconds[i] if self.seconds[i] > 0 else SLICE
         batches = max(<Py_ssize_t>1, min(self.n_batches - self.batch, <Py_ssize_t>(SLICE / seconds)))
+        deal(&self.rendezvous, n_threads, self.phase(0).count)
         started = time.perf_counter()
         if n_threads == 1:  # and no parallel region, which a forked child could not enter
             with nogil:
@@ -774,30 +782,33 @@ cdef class Trainer:
 
     cdef void work(self, int thread, int n_threads, Py_ssize_t batches) noexcept nogil:
         """One thread's part of some batches. The last thread to arrive at the end of a phase begins the next one."""
-        cdef Py_ssize_t last = self.batch + batches, batch, i, t, count
+        cdef Py_ssize_t last = self.batch + batches, batch, i, t
         cdef const Phase *phase
         cdef const Task *tasks
         cdef uint64_t denormals
         fm_flush_denormals(&denormals)
         for batch in range(self.batch, last):
-            tasks = self.tasks[batch == self.n_batches - 1]
             for i in range(self.n_phases):
-                phase = &self.phases[batch == self.n_batches - 1][i]
-                count = phase.end - phase.first
-                if phase.dynamic:
-                    t = claim(&self.rendezvous)
-                    while t < count:
-                        self.run_task(&tasks[phase.first + t])
-                        t = claim(&self.rendezvous)
-                else:
-                    for t in range(count * thread // n_threads, count * (thread + 1) // n_threads):
-                        self.run_task(&tasks[phase.first + t])
+                phase = self.phase(i)
+                tasks = self.tasks[self.batch == self.n_batches - 1] + phase.first
+                t = claim(&self.rendezvous, thread)
+                while t >= 0:
+                    self.run_task(&tasks[t])
+                    t = claim(&self.rendezvous, thread)
                 if arrive(&self.rendezvous, n_threads):
-                    if i == self.n_phases - 1:
+                    if i < self.n_phases - 1:
+                        deal(&self.rendezvous, n_threads, self.phase(i + 1).count)
+                    else:
                         self.batch += 1
                         self.step += 1
+                        if self.batch < self.n_batches:
+                            self.begin()
+                            deal(&self.rendezvous, n_threads, self.phase(0).count)
                     release(&self.rendezvous)
         fm_restore_denormals(&denormals)
+
+    cdef const Phase *phase(self, Py_ssize_t i) noexcept nogil:
+        return &self.phases[self.batch == self.n_batches - 1][i]
 
     @property
     def cost(self):
