@@ -52,12 +52,19 @@ cdef Py_ssize_t CHUNK = 112
 cdef Py_ssize_t UPDATE_ROWS = 24
 # Above this share of non-zero values the dense product is faster: it runs at the chip's peak, the sparse one at 70 %.
 cdef double SPARSE_DENSITY = 0.65
-# Bytes of a batch's lists of a hidden layer at most, if every value were listed.
-cdef Py_ssize_t HIDDEN_LISTS = 4 << 30
+# Bytes of a batch's lists of a hidden layer at most, if every value were listed: 2048 units by 1024 rows take 16 MB,
+# and are worth it; a batch of 55,000 rows had better keep its memory.
+cdef Py_ssize_t HIDDEN_LISTS = 32 << 20
+# A network of at most so many parameters stays in the caches near a core, and so do CHAIN_ROWS rows of its activations:
+# then each thread takes rows through all layers and back by itself.
+cdef Py_ssize_t CHAIN_PARAMETERS = 16384
+cdef Py_ssize_t CHAIN_ROWS = 128
 # Rows of a task at most: 128 rows of a panel of outputs, 32 KB, are added to while blocks of weights pass.
 cdef Py_ssize_t TASK_ROWS = 128
 # Rows that one thread takes through the whole network when it predicts.
 cdef Py_ssize_t PREDICT_ROWS = 96
+cdef enum:
+    SLAB = 1024  # parameters whose gradients are added up, and which are then updated, at a time
 # Seconds of steps between two looks at signals and the clock.
 cdef double SLICE = 0.01
 # One slice in so many tries another number of threads.
@@ -80,6 +87,8 @@ cdef enum Kind:
     COLUMNS
     BACKWARD
     UPDATE
+    CHAIN
+    SUM
 
 RULES = {"store": FM_STORE, "sgd": FM_SGD, "nesterov": FM_NESTEROV, "adam": FM_ADAM}
 
@@ -291,6 +300,20 @@ cdef void update(const Layer *layer, const Matrix *x, const Matrix *dz, const fl
         kernels.update(layer.weights + offset, layer.first + offset, layer.second + offset, tile, layer.ld, step)
 
 
+cdef void whole_gradient(float *out, const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros,
+                         Py_ssize_t n) noexcept nogil:
+    """x^T dz and, after it, the gradient of the bias, in panels like the weights."""
+    cdef Py_ssize_t panel, block, width
+    cdef const float *dz_panel
+    for panel in range(layer.panels):
+        width, dz_panel = width_of(layer.m, panel), dz.data + panel * dz.panel
+        for block in range(x.blocks):
+            gradient(out + block * x.block * layer.ld, layer.ld, x, dz_panel, dz.row, zeros, block, 0,
+                     min(x.block, layer.k - block * x.block), n, width)
+        kernels.column_sums(out + layer.k * layer.ld, dz_panel, dz.row, n, width)
+        out += (layer.k + 1) * layer.ld
+
+
 cdef void gradient(float *tile, Py_ssize_t ld, const Matrix *x, const float *dz, Py_ssize_t ld_dz, const float *zeros,
                    Py_ssize_t block, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t width) noexcept nogil:
     """x^T dz for some columns of a block of x: rows of the gradient, each from `row` of the block on."""
@@ -372,17 +395,17 @@ cdef class Inputs:
             x.data = buffers.floats(capacity * self.k)
         return x
 
-    cdef void gather(self, Matrix *x, const int64_t *order, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
-        """Row order[i] of X becomes row i of the batch, for i in [first, first + n)."""
+    cdef void gather(self, Matrix *x, Py_ssize_t place, const int64_t *rows, Py_ssize_t n) noexcept nogil:
+        """Row rows[i] of X becomes row place + i of x, for n rows."""
         cdef Py_ssize_t i, b
         cdef const ptrdiff_t *begin
-        for i in range(first, first + n):
-            if self.listed:
-                begin = self.begin + order[i] * (self.blocks + 1)
-                for b in range(self.blocks):
-                    x.begin[b * x.capacity + i], x.end[b * x.capacity + i] = begin[b], begin[b + 1]
-            else:
-                memcpy(x.data + i * self.k, &self.X[order[i], 0], 4 * self.k)
+        if not self.listed:
+            kernels.gather(x.data + place * self.k, &self.X[0, 0], rows, n, self.k)
+            return
+        for i in range(n):
+            begin = self.begin + rows[i] * (self.blocks + 1)
+            for b in range(self.blocks):
+                x.begin[b * x.capacity + place + i], x.end[b * x.capacity + place + i] = begin[b], begin[b + 1]
 
 
 cdef void set_blocks(Py_ssize_t *block, Py_ssize_t *blocks, Py_ssize_t k) noexcept nogil:
@@ -517,8 +540,15 @@ cdef class Trainer:
     cdef Buffers buffers
     cdef Inputs inputs
     cdef Layer *layers
+    cdef Py_ssize_t n_parameters            # in panels, with their padding: the layers' lie one after the other
+    cdef float *weights
+    cdef float *first
+    cdef float *second
+    # One set or, where threads take rows through all layers, one a thread
     cdef Matrix *h                          # h[l]: inputs of layer l; h[n_layers]: the logits, then their gradient
     cdef Matrix *dz                         # dz[l]: gradient of h[l] before its activation; dz[n_layers] is h[n_layers]
+    cdef bint chained
+    cdef float *gradients                   # of each CHAIN task
     cdef float *zeros
     cdef fm_loss_gradient *loss
     cdef fm_step constants
@@ -547,37 +577,39 @@ cdef class Trainer:
 
     def __init__(self, layer_sizes, const float[::1] parameters, moments, int activation, int loss, Inputs inputs,
                  labels, targets, sample_weight, Py_ssize_t batch_size, optimizer, Py_ssize_t step, int n_threads):
-        cdef Py_ssize_t l, k, m
+        cdef Py_ssize_t l, k, m, i, sets, rows
         cdef Buffers buffers = Buffers()
         self.buffers, self.inputs, self.n_threads, self.step = buffers, inputs, n_threads, step
         self.rendezvous.runs = <Run *>buffers.get(sizeof(Run) * n_threads)
         self.n_layers = len(layer_sizes) - 1
         self.n, self.m, self.batch_size = inputs.n, layer_sizes[self.n_layers], min(batch_size, inputs.n)
         self.n_batches = (self.n + self.batch_size - 1) // self.batch_size
-        self.batch, self.slices, self.n_counts = self.n_batches, 0, 0
-        while n_threads > 0:
-            self.counts[self.n_counts] = n_threads
-            self.n_counts += 1
-            n_threads //= 2
+        self.batch = self.n_batches
         self.label_of, self.target_of, self.weight_of = labels, targets, sample_weight
 
         self.layers = <Layer *>buffers.get(sizeof(Layer) * self.n_layers)
-        self.h = <Matrix *>buffers.get(sizeof(Matrix) * (self.n_layers + 1))
-        self.dz = <Matrix *>buffers.get(sizeof(Matrix) * (self.n_layers + 1))
-        self.h[0] = inputs.matrix(self.batch_size, buffers)
         for l in range(self.n_layers):
             k, m = layer_sizes[l], layer_sizes[l + 1]
             self.layers[l] = make_layer(k, m, FM_IDENTITY if l == self.n_layers - 1 else activation)
-            self.layers[l].weights = buffers.floats(panel_floats(&self.layers[l]))
-            self.layers[l].first = buffers.floats(panel_floats(&self.layers[l]))
-            self.layers[l].second = buffers.floats(panel_floats(&self.layers[l]))
-            if l < self.n_layers - 1:
-                self.h[l + 1] = make_panels(self.batch_size, m, activation == FM_RELU and
-                                            worth_listing_hidden(self.batch_size, m, layer_sizes[l + 2]), buffers)
-                self.dz[l + 1] = make_panels(self.batch_size, m, l > 0 and activation == FM_RELU and
-                                             worth_listing_hidden(self.batch_size, m, k), buffers)
-        self.h[self.n_layers] = make_rows(self.batch_size, self.m, buffers)
-        self.dz[self.n_layers] = self.h[self.n_layers]
+            self.n_parameters += panel_floats(&self.layers[l])
+        self.weights = buffers.floats(self.n_parameters)
+        self.first, self.second = buffers.floats(self.n_parameters), buffers.floats(self.n_parameters)
+        k = 0
+        for l in range(self.n_layers):
+            self.layers[l].weights, self.layers[l].first = self.weights + k, self.first + k
+            self.layers[l].second = self.second + k
+            k += panel_floats(&self.layers[l])
+
+        self.chained = not inputs.listed and self.n_parameters <= CHAIN_PARAMETERS
+        sets, rows = 1, self.batch_size
+        if self.chained:
+            rows = min(rows, CHAIN_ROWS)
+            self.n_threads = sets = min(n_threads, self.chains(self.batch_size))
+            self.gradients = buffers.floats(self.chains(self.batch_size) * self.n_parameters)
+        self.h = <Matrix *>buffers.get(sizeof(Matrix) * (self.n_layers + 1) * sets)
+        self.dz = <Matrix *>buffers.get(sizeof(Matrix) * (self.n_layers + 1) * sets)
+        for i in range(sets):
+            self.add_activations(self.h + i * (self.n_layers + 1), self.dz + i * (self.n_layers + 1), rows)
         self.zeros = buffers.floats(FM_PANEL)
         self.load(parameters, moments)
 
@@ -586,8 +618,30 @@ cdef class Trainer:
         self.labels = <int64_t *>buffers.get(8 * self.batch_size)
         self.targets = buffers.floats(self.batch_size * self.m)
         self.scale, self.losses = buffers.floats(self.batch_size), buffers.floats(self.batch_size)
+        n_threads = self.n_threads
+        while n_threads > 0:
+            self.counts[self.n_counts] = n_threads
+            self.n_counts += 1
+            n_threads //= 2
         self.write_program(0, self.batch_size)
         self.write_program(1, self.n - (self.n_batches - 1) * self.batch_size)
+
+    cdef Py_ssize_t chains(self, Py_ssize_t rows):
+        return (rows + CHAIN_ROWS - 1) // CHAIN_ROWS
+
+    cdef add_activations(self, Matrix *h, Matrix *dz, Py_ssize_t rows):
+        """Room for the activations of so many rows, and for their gradients."""
+        cdef bint lists = self.layers[0].activation == FM_RELU and not self.chained
+        cdef Py_ssize_t l
+        cdef Layer *layer
+        h[0] = self.inputs.matrix(rows, self.buffers)
+        for l in range(1, self.n_layers):
+            layer = &self.layers[l]
+            h[l] = make_panels(rows, layer.k, lists and worth_listing_hidden(rows, layer.k, layer.m), self.buffers)
+            dz[l] = make_panels(rows, layer.k, l > 1 and lists and
+                                worth_listing_hidden(rows, layer.k, self.layers[l - 1].k), self.buffers)
+        h[self.n_layers] = make_rows(rows, self.m, self.buffers)
+        dz[self.n_layers] = h[self.n_layers]
 
     # -- State: between the caller's flat arrays and panels
 
@@ -626,6 +680,29 @@ cdef class Trainer:
     # -- The program
 
     cdef write_program(self, int which, Py_ssize_t rows):
+        phases = self.chain_phases(rows) if self.chained else self.layer_phases(rows)
+        self.n_phases = len(phases)
+        self.phases[which] = <Phase *>self.buffers.get(sizeof(Phase) * self.n_phases)
+        self.tasks[which] = <Task *>self.buffers.get(sizeof(Task) * sum(map(len, phases)))
+        cdef Py_ssize_t i, end = 0
+        cdef Task *task
+        for i, tasks in enumerate(phases):
+            self.phases[which][i].first, self.phases[which][i].count = end, len(tasks)
+            for kind, l, index, first, n in tasks:
+                task = &self.tasks[which][end]
+                task.kind, task.layer, task.index, task.first, task.n = kind, l, index, first, n
+                end += 1
+
+    def chain_phases(self, Py_ssize_t rows):
+        """Rows through all layers and back, and then the sum of their gradients: for small networks."""
+        cdef Py_ssize_t count = self.chains(rows), i
+        return [
+            [(CHAIN, 0, i, rows * i // count, rows * (i + 1) // count - rows * i // count) for i in range(count)],
+            [(COST, 0, 0, 0, rows)] + [(SUM, 0, i, 0, count) for i in range((self.n_parameters + SLAB - 1) // SLAB)],
+        ]
+
+    def layer_phases(self, Py_ssize_t rows):
+        """One layer after the other, the threads sharing its panels."""
         phases = [self.row_tasks(GATHER, 0, 1, rows)]
         for l in range(self.n_layers):
             phases.append(self.row_tasks(FORWARD, l, self.layers[l].panels, rows))
@@ -641,17 +718,7 @@ cdef class Trainer:
             blocks = (self.layers[l].k + self.h[l].block - 1) // self.h[l].block
             phases.append([(UPDATE, l, panel * blocks + block, 0, rows)
                            for panel in range(self.layers[l].panels) for block in range(blocks)])
-        self.n_phases = len(phases)
-        self.phases[which] = <Phase *>self.buffers.get(sizeof(Phase) * self.n_phases)
-        self.tasks[which] = <Task *>self.buffers.get(sizeof(Task) * sum(map(len, phases)))
-        cdef Py_ssize_t i, end = 0
-        cdef Task *task
-        for i, tasks in enumerate(phases):
-            self.phases[which][i].first, self.phases[which][i].count = end, len(tasks)
-            for kind, l, index, first, n in tasks:
-                task = &self.tasks[which][end]
-                task.kind, task.layer, task.index, task.first, task.n = kind, l, index, first, n
-                end += 1
+        return phases
 
     def row_tasks(self, int kind, Py_ssize_t layer, Py_ssize_t panels, Py_ssize_t rows):
         """Panels by blocks of at most TASK_ROWS rows, of more blocks where these do not share out evenly."""
@@ -665,18 +732,18 @@ cdef class Trainer:
         return [(kind, layer, panel, rows * block // blocks, rows * (block + 1) // blocks - rows * block // blocks)
                 for panel in range(panels) for block in range(blocks)]
 
-    cdef void run_task(self, const Task *task) noexcept nogil:
+    cdef void run_task(self, const Task *task, int thread) noexcept nogil:
         cdef Py_ssize_t l = task.layer, blocks
-        cdef Matrix *logits
-        if task.kind == GATHER:
-            self.gather(task.first, task.n)
+        if task.kind == CHAIN:
+            self.chain(self.h + thread * (self.n_layers + 1), self.dz + thread * (self.n_layers + 1), task)
+        elif task.kind == SUM:
+            self.sum(task.index * SLAB, task.n)
+        elif task.kind == GATHER:
+            self.gather(self.h, task.first, task.first, task.n)
         elif task.kind == FORWARD:
             forward(&self.layers[l], &self.h[l], &self.h[l + 1], task.index, task.first, task.n)
         elif task.kind == LOSS:
-            logits = &self.h[l]
-            self.loss(logits.data + task.first * logits.row, self.losses + task.first, logits.row,
-                      self.labels + task.first if self.label_of is not None else NULL,
-                      self.targets + task.first * self.m, self.scale + task.first, task.n, self.m)
+            self.lose(&self.h[l], task.first, task.first, task.n)
         elif task.kind == COST:
             self.add_cost(task.n)
         elif task.kind == COLUMNS:
@@ -690,17 +757,55 @@ cdef class Trainer:
             update(&self.layers[l], &self.h[l], &self.dz[l + 1], self.zeros, &self.constants,
                    task.index // blocks, task.index % blocks, task.n)
 
-    cdef void gather(self, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
-        """Rows [first, first + n) of the batch, with their targets and weights."""
-        cdef const int64_t *row = &self.order[self.batch * self.batch_size]
+    cdef void chain(self, Matrix *h, Matrix *dz, const Task *task) noexcept nogil:
+        """Rows through all layers and back."""
+        cdef Py_ssize_t l, panel, n = task.n
+        cdef float *gradients = self.gradients + task.index * self.n_parameters
+        self.gather(h, 0, task.first, n)
+        for l in range(self.n_layers):
+            for panel in range(self.layers[l].panels):
+                forward(&self.layers[l], h + l, h + l + 1, panel, 0, n)
+        self.lose(h + self.n_layers, 0, task.first, n)
+        for l in range(self.n_layers - 1, 0, -1):
+            for panel in range(panels_of(self.layers[l].k)):
+                backward(&self.layers[l], &self.layers[l - 1], dz + l + 1, h + l, dz + l, self.zeros, panel, 0, n)
+        for l in range(self.n_layers):
+            whole_gradient(gradients, &self.layers[l], h + l, dz + l + 1, self.zeros, n)
+            gradients += panel_floats(&self.layers[l])
+
+    cdef void sum(self, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+        """The sum of n gradients of a slab of parameters, and the optimizer's step on it."""
+        cdef float sums[SLAB]
+        cdef Py_ssize_t count = min(<Py_ssize_t>SLAB, self.n_parameters - first)
+        kernels.column_sums(sums, self.gradients + first, self.n_parameters, n, count)
+        kernels.update(self.weights + first, self.first + first, self.second + first, sums, count, &self.constants)
+
+    cdef void gather(self, Matrix *x, Py_ssize_t place, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+        """Rows [first, first + n) of the batch to rows of x from `place` on; their targets and weights."""
+        cdef const int64_t *rows = &self.order[self.batch * self.batch_size + first]
+        cdef const int64_t *label_of
+        cdef int64_t *labels = self.labels + first
+        cdef float *scale = self.scale + first
+        cdef float unit = self.unit
         cdef Py_ssize_t i
-        self.inputs.gather(self.h, row, first, n)
-        for i in range(first, first + n):
-            if self.label_of is not None:
-                self.labels[i] = self.label_of[row[i]]
-            else:
-                memcpy(self.targets + i * self.m, &self.target_of[row[i], 0], 4 * self.m)
-            self.scale[i] = self.weight_of[row[i]] * self.unit if self.weight_of is not None else self.unit
+        self.inputs.gather(x, place, rows, n)
+        if self.label_of is not None:
+            label_of = &self.label_of[0]
+            for i in range(n):
+                labels[i] = label_of[rows[i]]
+        else:
+            kernels.gather(self.targets + first * self.m, &self.target_of[0, 0], rows, n, self.m)
+        for i in range(n):
+            scale[i] = unit
+        if self.weight_of is not None:
+            for i in range(n):
+                scale[i] = self.weight_of[rows[i]] * self.unit
+
+    cdef void lose(self, const Matrix *logits, Py_ssize_t place, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+        """The losses of rows [first, first + n) of the batch; their gradients take the place of the logits."""
+        self.loss(logits.data + place * logits.row, self.losses + first, logits.row,
+                  self.labels + first if self.label_of is not None else NULL, self.targets + first * self.m,
+                  self.scale + first, n, self.m)
 
     # -- The batch as a whole, while no thread is at work
 
@@ -793,7 +898,7 @@ cdef class Trainer:
                 tasks = self.tasks[self.batch == self.n_batches - 1] + phase.first
                 t = claim(&self.rendezvous, thread)
                 while t >= 0:
-                    self.run_task(&tasks[t])
+                    self.run_task(&tasks[t], thread)
                     t = claim(&self.rendezvous, thread)
                 if arrive(&self.rendezvous, n_threads):
                     if i < self.n_phases - 1:

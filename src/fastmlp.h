@@ -76,6 +76,8 @@ typedef struct {
                          ptrdiff_t columns, int32_t first);
 
     void (*copy)(float *out, ptrdiff_t ld_out, const float *in, ptrdiff_t ld_in, ptrdiff_t rows, ptrdiff_t columns);
+    /* Row i of out is row rows[i] of in; rows of k values lie one after the other. */
+    void (*gather)(float *out, const float *in, const int64_t *rows, ptrdiff_t n, ptrdiff_t k);
     void (*transpose)(float *out, ptrdiff_t ld_out, const float *in, ptrdiff_t ld_in, ptrdiff_t rows,
                       ptrdiff_t columns);
     void (*column_sums)(float *sums, const float *x, ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t width);
