@@ -8,7 +8,7 @@ independent tasks, which the threads share out; no sum is ever split, so that an
 
 cimport cython
 from cython.parallel cimport parallel, prange, threadid
-from libc.math cimport pow, sqrt
+from libc.math cimport isfinite, pow, sqrt
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -663,6 +663,14 @@ cdef class Trainer:
             unpack(&first[offset], &self.layers[l], self.layers[l].first)
             unpack(&second[offset], &self.layers[l], self.layers[l].second)
             offset += (self.layers[l].k + 1) * self.layers[l].m
+
+    def is_finite(self):
+        """Whether the network, the optimizer's state and the cost are."""
+        cdef int weights, first, second
+        kernels.is_finite(&weights, self.weights, self.n_parameters)
+        kernels.is_finite(&first, self.first, self.n_parameters)
+        kernels.is_finite(&second, self.second, self.n_parameters)
+        return weights and first and second and isfinite(self.cost)
 
     cdef set_optimizer(self, optimizer):
         cdef int rule = RULES[optimizer.rule]

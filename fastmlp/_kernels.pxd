@@ -1,7 +1,7 @@
 """The C surface, for the Cython modules; src/fastmlp.h documents it."""
 
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 
 cdef extern from "fastmlp.h" nogil:
@@ -69,6 +69,7 @@ cdef extern from "fastmlp.h" nogil:
                        const fm_step *step) noexcept nogil
         void (*sparse_update)(float *weights, float *first, float *second, ptrdiff_t ld, fm_sparse a, const float *b,
                               ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t width, const fm_step *step) noexcept nogil
+        void (*shuffle)(int64_t *order, const uint32_t *keys, ptrdiff_t n) noexcept nogil
 
     const fm_kernels *const fm_compiled[]
     void fm_runs(int *runs, const fm_kernels *kernels) noexcept nogil

@@ -188,3 +188,10 @@ def adam(float[::1] weights, float[::1] first, float[::1] second, const float[::
     for task in prange((count + CHUNK - 1) // CHUNK, nogil=True, num_threads=n_threads, schedule="static"):
         i = task * CHUNK
         kernels.update(&weights[i], &first[i], &second[i], &dweights[i], min(CHUNK, count - i), &step)
+
+
+def shuffle(int64_t[::1] order, const uint32_t[::1] keys):
+    """Write the rows from 0 on in an order that six keys decide: `fastmlp.reference.shuffle`."""
+    if order.shape[0]:
+        with nogil:
+            kernels.shuffle(&order[0], &keys[0], order.shape[0])

@@ -24,7 +24,7 @@ names of `fastmlp.activations` and `fastmlp.losses`.
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from fastmlp.activations import ACTIVATIONS, Array, float64
 from fastmlp.losses import LOSSES
@@ -38,6 +38,7 @@ __all__ = [
     "relu",
     "relu_backward",
     "sgd",
+    "shuffle",
     "softmax_cross_entropy",
     "train_step",
 ]
@@ -333,6 +334,37 @@ def train_step(
     parameters = [new[0] for new in updated]
     depth = len(weights)
     return batch_cost, parameters[:depth], parameters[depth:], [new[1:] for new in updated]
+
+
+def shuffle(n: int, keys: ArrayLike) -> NDArray[np.int64]:
+    """The numbers from 0 to n - 1 in the order that six 32-bit keys decide.
+
+    A Feistel network permutes the numbers of `bits` bits, the least that hold n, but 10 at least; those from n on are
+    left out. Its rounds are pseudo-random functions of one half of the bits, each with its key (Luby & Rackoff 1988,
+    "How to construct pseudorandom permutations from pseudorandom functions"; Black & Rogaway 2002, "Ciphers with
+    arbitrary finite domains").
+
+    Examples
+    --------
+    >>> from fastmlp.reference import shuffle
+    >>> sorted(shuffle(5, [1, 2, 3, 4, 5, 6]).tolist())
+    [0, 1, 2, 3, 4]
+    """
+
+    def mixed(x: NDArray[np.uint32], key: np.uint32) -> NDArray[np.uint32]:
+        x = (x ^ key) * np.uint32(0x9E3779B1)
+        x = (x ^ x >> 15) * np.uint32(0x85EBCA77)
+        return x ^ x >> 13
+
+    bits = max(10, (n - 1).bit_length())
+    low = (bits + 1) // 2
+    x = np.arange(2**bits, dtype=np.uint32)
+    a, b = x & np.uint32(2**low - 1), x >> low
+    for even, odd in np.asarray(keys, np.uint32).reshape(3, 2):
+        b = b ^ mixed(a, even) & np.uint32(2 ** (bits - low) - 1)
+        a = a ^ mixed(b, odd) & np.uint32(2**low - 1)
+    x = b << low | a
+    return x[x < n].astype(np.int64)
 
 
 def _target_rows(targets: ArrayLike, shape: tuple[int, ...], loss: str) -> Array:

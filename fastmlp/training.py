@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import _engine, checks, threads
+from fastmlp import _engine, _kernels, checks, threads
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.callbacks import Callback, Progress, ProgressBar
 from fastmlp.errors import DivergenceError
@@ -141,13 +141,16 @@ def fit(
         state.step,
         n_threads,
     )
+    order = np.arange(len(rows))
     progress = Progress(network, History(), epochs, trainer.n_batches)
     callbacks = [*callbacks, ProgressBar()] if verbose else list(callbacks)
     for callback in callbacks:
         callback.on_fit_begin(progress)
     try:
         for _ in range(epochs):
-            seconds = _run_epoch(trainer, _order(network.seed, state.epoch, len(rows), shuffle), progress, callbacks)
+            if shuffle:
+                _shuffle(order, network.seed, state.epoch)
+            seconds = _run_epoch(trainer, order, progress, callbacks)
             _keep(network, state, trainer)
             state.epoch += 1
             progress.history.seconds.append(seconds)
@@ -195,13 +198,11 @@ def _state(network: MLP, optimizer: Optimizer) -> TrainingState:
     return state
 
 
-def _order(seed: int, epoch: int, n: int, shuffle: bool) -> NDArray[np.int64]:
-    """The rows in the order of this epoch: a function of the seed and the epoch alone."""
-    if not shuffle:
-        return np.arange(n)
+def _shuffle(order: NDArray[np.int64], seed: int, epoch: int) -> None:
+    """Write the rows in the order of this epoch: a function of the seed and the epoch alone."""
     # Counter-based (Salmon et al. 2011): stream 1 of the seed, at the epoch's own place in it.
     philox = np.random.Philox(key=np.array([seed, 1], np.uint64), counter=np.array([0, 0, 0, epoch], np.uint64))
-    return np.random.Generator(philox).permutation(n)
+    _kernels.shuffle(order, philox.random_raw(3).view(np.uint32))
 
 
 def _run_epoch(trainer: Any, order: NDArray[np.int64], progress: Progress, callbacks: Sequence[Callback]) -> float:
@@ -220,14 +221,11 @@ def _run_epoch(trainer: Any, order: NDArray[np.int64], progress: Progress, callb
 
 def _keep(network: MLP, state: TrainingState, trainer: Any) -> None:
     """Take over parameters and moments from the engine if they are finite."""
-    parameters, *moments = arrays = [np.empty_like(network.parameters) for _ in range(3)]
-    trainer.store(parameters, moments)
-    if not all(np.isfinite(array).all() for array in arrays) or not np.isfinite(trainer.cost):
+    if not trainer.is_finite():
         raise DivergenceError(
             f"training diverged in epoch {state.epoch + 1}: its cost is {trainer.cost}, and the network keeps the "
             "parameters of the last finite epoch; a smaller learning_rate or inputs of a smaller scale may help"
         )
-    network.parameters[:] = parameters
+    trainer.store(network.parameters, state.moments)
     network._state = state
-    state.moments[:] = moments
     state.step = trainer.step

@@ -96,6 +96,9 @@ typedef struct {
     /* The same for a panel (n, width) whose gradient is a b, which is never stored. */
     void (*sparse_update)(float *weights, float *first, float *second, ptrdiff_t ld, fm_sparse a, const float *b,
                           ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t width, const fm_step *step);
+
+    /* The numbers from 0 to n - 1, n at most 2^32, in an order that 6 keys decide. */
+    void (*shuffle)(int64_t *order, const uint32_t *keys, ptrdiff_t n);
 } fm_kernels;
 
 /* The instruction sets compiled in, best first, closed by NULL; and whether this processor runs one of them. */

@@ -12,7 +12,7 @@
 
 #define LENGTH(array) ((int)(sizeof(array) / sizeof *(array)))
 
-_Static_assert(sizeof(fm_kernels) == 19 * sizeof(void *), "a name and 18 kernels: check the new one as well");
+_Static_assert(sizeof(fm_kernels) == 21 * sizeof(void *), "a name and 20 kernels: check the new one as well");
 
 static const ptrdiff_t SIZES[] = {1, 2, 3, 7, 63, 64, 65, 100, 113};
 
@@ -235,6 +235,41 @@ static void check_moves(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
     check("column_sums", 0, sums, e_sums, width, n, 1);
 }
 
+static uint32_t mixed(uint32_t x, uint32_t key) {
+    x = (x ^ key) * 0x9E3779B1u;
+    x = (x ^ x >> 15) * 0x85EBCA77u;
+    return x ^ x >> 13;
+}
+
+/* The order of n rows, number by number, and then rows of k values in that order. */
+static void check_rows(const fm_kernels *f, ptrdiff_t n, ptrdiff_t k) {
+    const uint32_t keys[] = {1, 1u << 31, 12345, 0xFFFFFFFFu, 7, (uint32_t)n};
+    int64_t *order = take(n, sizeof *order);
+    float *actual = floats(n, 1), *rows = floats(n * k, 1);
+    const float *x = floats(n * k, 1);
+    double *e = doubles(actual, n), *e_rows = doubles(rows, n * k);
+    int bits = 10;
+    while ((ptrdiff_t)1 << bits < n) bits++;
+    const int low = (bits + 1) / 2;
+    ptrdiff_t count = 0;
+    for (uint32_t i = 0; i < (uint32_t)1 << bits; i++) {
+        uint32_t a = i % (1u << low), b = i / (1u << low);
+        for (int r = 0; r < 3; r++) {
+            b ^= mixed(a, keys[2 * r]) % (1u << (bits - low));
+            a ^= mixed(b, keys[2 * r + 1]) % (1u << low);
+        }
+        if (b * (1u << low) + a < n) e[count++] = b * (1u << low) + a;
+    }
+    f->shuffle(order, keys, n);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        actual[i] = (float)order[i];
+        for (ptrdiff_t j = 0; j < k; j++) e_rows[i * k + j] = x[(ptrdiff_t)e[i] * k + j];
+    }
+    check("shuffle", 0, actual, e, n, 0, 0);
+    f->gather(rows, x, order, n, k);
+    check("gather", 0, rows, e_rows, n * k, 0, 0);
+}
+
 /* ---- Activations and losses ------------------------------------------------------------------------------------- */
 
 static double logistic(double z) { return 1 / (1 + exp(-z)); }
@@ -370,6 +405,7 @@ static void check_sizes(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
     check_listing(f, n, m);
     check_scans(f, n, m);
     check_moves(f, n, m);
+    check_rows(f, 20 * n, m);
     check_activations(f, n * m);
     for (int kind = FM_CROSS_ENTROPY; kind <= FM_SQUARED_ERROR; kind++) check_loss(f, n, m, kind, 0);
     check_loss(f, n, m, FM_CROSS_ENTROPY, 1);

@@ -222,6 +222,19 @@ def test_threads_do_not_mix_up_their_tasks():
         np.testing.assert_array_equal(kernels.matmul_bias(x, weights, bias, n_threads=2), expected)
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 64, 1000, 1024, 1025, 2049, 100_000])
+def test_order_follows_the_specification(n):
+    keys = np.random.default_rng(n).integers(2**32, size=6, dtype=np.uint32)
+    keys.flags.writeable = False
+    order = np.full(n + 1, -1)
+    _kernels.shuffle(order[:n], keys)
+    np.testing.assert_array_equal(order[:n], reference.shuffle(n, keys))
+    assert order[n] == -1
+    changed = keys.copy()
+    changed[-1] ^= 1
+    assert n < 3 or not np.array_equal(order[:n], reference.shuffle(n, changed))
+
+
 # ---- Where results go ------------------------------------------------------------------------------------------------
 
 

@@ -9,13 +9,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import fastmlp
 from fastmlp import MLP, SGD, Adam, AdamW, DivergenceError, reference, threads
 from fastmlp._kernels import OPENMP
 from fastmlp.callbacks import Callback
 from fastmlp.losses import LOSSES
-from fastmlp.training import _order
+from fastmlp.training import _shuffle
 
 QUIET = {"verbose": False}
 
@@ -247,14 +248,28 @@ def test_other_seeds_give_other_orders_and_the_same_seed_the_same():
     assert histories[0].loss != histories[2].loss
 
 
+def order(n, seed, epoch):
+    rows = np.empty(n, np.int64)
+    _shuffle(rows, seed, epoch)
+    return rows
+
+
 def test_orders():
-    orders = [_order(seed, epoch, 1000, True) for seed, epoch in [(0, 0), (0, 1), (1, 0), (2**64 - 1, 10**6)]]
-    for i, order in enumerate(orders):
-        np.testing.assert_array_equal(np.sort(order), np.arange(1000))
+    orders = [order(1000, seed, epoch) for seed, epoch in [(0, 0), (0, 1), (1, 0), (2**64 - 1, 10**6)]]
+    for i, rows in enumerate(orders):
+        np.testing.assert_array_equal(np.sort(rows), np.arange(1000))
         for other in orders[:i]:
-            assert np.sum(order == other) < 20  # as many rows stay in place by chance: 1 on average
-    np.testing.assert_array_equal(_order(0, 1, 1000, True), orders[1])
-    np.testing.assert_array_equal(_order(0, 1, 1000, False), np.arange(1000))
+            assert np.sum(rows == other) < 20  # as many rows stay in place by chance: 1 on average
+    np.testing.assert_array_equal(order(1000, 0, 1), orders[1])
+
+
+@pytest.mark.parametrize("n", [4, 10, 1500])
+def test_every_row_is_as_likely_in_every_place(n):
+    orders = np.array([order(n, 3, epoch) for epoch in range(20 * n)])
+    for place in (0, 1, n // 2, n - 1):
+        assert stats.chisquare(np.bincount(orders[:, place], minlength=n)).pvalue > 1e-4
+    steps = (orders[:, 1] - orders[:, 0]) % n
+    assert stats.chisquare(np.bincount(steps, minlength=n)[1:]).pvalue > 1e-4
 
 
 @pytest.mark.parametrize("n_threads", [2, 3])
@@ -493,7 +508,7 @@ def after(net, X, y, *, epochs, batches, batch_size):
     """The network trained for so many whole epochs and batches, the way fit visits the rows."""
     if epochs:
         net.fit(X, y, epochs=epochs, batch_size=batch_size, **QUIET)
-    rows = _order(net.seed, epochs, len(X), True)[: batches * batch_size]
+    rows = order(len(X), net.seed, epochs)[: batches * batch_size]
     net.fit(X[rows], y[rows], epochs=1, batch_size=batch_size, shuffle=False, **QUIET)
     return net
 
