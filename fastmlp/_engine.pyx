@@ -67,8 +67,10 @@ cdef enum:
     SLAB = 1024  # parameters whose gradients are added up, and which are then updated, at a time
 # Seconds of steps between two looks at signals and the clock.
 cdef double SLICE = 0.01
-# One slice in so many tries another number of threads.
-cdef Py_ssize_t EXPLORE = 50
+# Two slices in so many try another number of threads. Fewer than all are tried seldom: where they would be faster,
+# because other processes are at work, the slices with all threads show it by themselves.
+cdef Py_ssize_t EXPLORE = 20
+cdef Py_ssize_t EXPLORE_FEWER = 200
 
 # Rows that are predicted one by one: beyond some 16, filling panels pays.
 cdef Py_ssize_t FEW_ROWS = 16
@@ -885,13 +887,16 @@ cdef class Trainer:
         The bits do not depend on it, so it can follow what is measured: a small network is faster on one thread, and
         so is a large one while another process has the other processors.
         """
-        cdef Py_ssize_t i, best = 0
+        cdef Py_ssize_t i, best = 0, every
         for i in range(1, self.n_counts):
             if self.seconds[i] < self.seconds[best]:
                 best = i
-        if self.slices % EXPLORE == 0 and self.n_counts > 1:
-            return (best + 1 + self.slices // EXPLORE % (self.n_counts - 1)) % self.n_counts
-        return best
+        every = EXPLORE if best > 0 else EXPLORE_FEWER
+        if self.n_counts == 1 or self.slices % every > 1:
+            return best
+        if best == 0 or (best < self.n_counts - 1 and self.slices // every % 2):
+            return best + 1
+        return best - 1
 
     cdef void work(self, int thread, int n_threads, Py_ssize_t batches) noexcept nogil:
         """One thread's part of some batches. The last thread to arrive at the end of a phase begins the next one."""
