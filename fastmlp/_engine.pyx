@@ -17,7 +17,7 @@ import time
 import numpy as np
 
 from fastmlp._kernels cimport (
-    FM_ADAM, FM_IDENTITY, FM_NESTEROV, FM_PAD, FM_PANEL, FM_RELU, FM_SGD, FM_STORE, fm_dense, fm_entry,
+    FM_ADAM, FM_IDENTITY, FM_NESTEROV, FM_PAD, FM_PANEL, FM_RELU, FM_SGD, FM_STORE, aligned, fm_dense, fm_entry,
     fm_flush_denormals, fm_loss_gradient, fm_restore_denormals, fm_sparse, fm_step, kernels, loss_kernel,
 )
 
@@ -254,12 +254,14 @@ cdef void backward(const Layer *layer, const Layer *below, const Matrix *dz, con
 
     The weights are transposed a block of 64 by 64 at a time, which stays in L1 for all rows.
     """
-    cdef float block[64 * 64]
+    cdef float memory[64 * 64 + 16]
+    cdef float *block = aligned(memory)
     cdef float *c = dz_below.data + panel * dz_below.panel + first * dz_below.row
     cdef const float *w = layer.weights + panel * FM_PANEL * layer.ld
     cdef Py_ssize_t width = width_of(layer.k, panel), rows = min(<Py_ssize_t>FM_PANEL, layer.k - panel * FM_PANEL)
     cdef Py_ssize_t p, columns
-    memset(block, 0, sizeof(block))
+    if rows < width:
+        memset(block, 0, 4 * 64 * 64)
     for p in range(layer.panels):
         columns = min(<Py_ssize_t>FM_PANEL, layer.m - p * FM_PANEL)
         kernels.transpose(block, FM_PANEL, w + p * (layer.k + 1) * layer.ld, layer.ld, rows, columns)
@@ -276,7 +278,8 @@ cdef void update(const Layer *layer, const Matrix *x, const Matrix *dz, const fl
 
     The last block also has the bias.
     """
-    cdef float tile[64 * 64]
+    cdef float memory[64 * 64 + 16]
+    cdef float *tile = aligned(memory)
     cdef const float *dz_panel = dz.data + panel * dz.panel
     cdef Py_ssize_t width = width_of(layer.m, panel)
     cdef Py_ssize_t row = block * x.block, end = min(layer.k, row + x.block), offset, rows
@@ -287,7 +290,8 @@ cdef void update(const Layer *layer, const Matrix *x, const Matrix *dz, const fl
         kernels.sparse_update(layer.weights + offset, layer.first + offset, layer.second + offset, layer.ld, columns,
                               dz_panel, dz.row, end - row, width, step)
         row = end
-    memset(tile, 0, sizeof(tile))
+    if width < layer.ld:
+        memset(tile, 0, 4 * 64 * 64)
     while row < end:
         # Several chunks of dz pass for each tile, so that it had better be large.
         rows = min(<Py_ssize_t>FM_PANEL if x.listed else UPDATE_ROWS, end - row)
@@ -785,7 +789,8 @@ cdef class Trainer:
 
     cdef void sum(self, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
         """The sum of n gradients of a slab of parameters, and the optimizer's step on it."""
-        cdef float sums[SLAB]
+        cdef float memory[SLAB + 16]
+        cdef float *sums = aligned(memory)
         cdef Py_ssize_t count = min(<Py_ssize_t>SLAB, self.n_parameters - first)
         kernels.column_sums(sums, self.gradients + first, self.n_parameters, n, count)
         kernels.update(self.weights + first, self.first + first, self.second + first, sums, count, &self.constants)

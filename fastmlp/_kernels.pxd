@@ -80,3 +80,8 @@ cdef extern from "fastmlp.h" nogil:
 # The table in use, chosen when the module is imported.
 cdef const fm_kernels *kernels
 cdef fm_loss_gradient *loss_kernel(int kind) noexcept nogil
+
+
+cdef inline float *aligned(float *memory) noexcept nogil:
+    """The first cache line that starts in memory."""
+    return <float *>((<size_t>memory + 63) // 64 * 64)

@@ -119,11 +119,6 @@ cdef void product_panel(float[:, ::1] out, const float[:, ::1] x, const float *p
         kernels.copy(&out[first, j], m, edge, FM_PANEL, n, columns)
 
 
-cdef float *aligned(float *memory) noexcept nogil:
-    """The first cache line that starts in memory."""
-    return <float *>((<size_t>memory + 63) // 64 * 64)
-
-
 def is_finite(const float[::1] x):
     """Whether x has neither NaN nor infinity."""
     cdef int finite = 1
