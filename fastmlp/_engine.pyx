@@ -9,12 +9,14 @@ independent tasks, which the threads share out; no sum is ever split, so that an
 cimport cython
 from cython.parallel cimport parallel, prange, threadid
 from libc.math cimport isfinite, pow, sqrt
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.string cimport memcpy, memset
 
 import time
 
 import numpy as np
+
+from fastmlp.sparse import SparseRows
 
 from fastmlp._kernels cimport (
     FM_ADAM, FM_IDENTITY, FM_NESTEROV, FM_PAD, FM_PANEL, FM_RELU, FM_SGD, FM_STORE, aligned, fm_dense, fm_entry,
@@ -343,7 +345,7 @@ cdef class Inputs:
 
     Parameters
     ----------
-    X : float32 array (n, k)
+    X : float32 array (n, k) or fastmlp.sparse.SparseRows
     m : int
         Outputs of the layer that reads them.
     n_threads : int
@@ -356,12 +358,38 @@ cdef class Inputs:
     cdef fm_entry *entries
     cdef ptrdiff_t *begin       # [row][blocks + 1]
 
-    def __init__(self, const float[:, ::1] X, Py_ssize_t m, int n_threads):
-        self.X, self.n, self.k = X, X.shape[0], X.shape[1]
+    def __init__(self, X, Py_ssize_t m, int n_threads):
+        self.n, self.k = X.shape
         self.block, self.blocks = FM_PANEL, panels_of(self.k)
         self.buffers = Buffers()
+        if isinstance(X, SparseRows) and len(X.values) <= SPARSE_DENSITY * self.n * self.k:
+            self.take_lists(X.begin, X.columns, X.values)
+            return
+        self.X = X.dense(0, self.n) if isinstance(X, SparseRows) else X
         if worth_listing(self.k, m):
             self.list_rows(n_threads)
+
+    cdef take_lists(self, const int64_t[::1] begin, const int32_t[::1] columns, const float[::1] values):
+        """The lists of sparse rows, parted at the blocks' ends."""
+        cdef Py_ssize_t i, b, place, total = values.shape[0]
+        self.start_lists(total)
+        for i in range(total):
+            self.entries[i].index, self.entries[i].value = columns[i], values[i]
+        for i in range(self.n):
+            place = begin[i]
+            for b in range(self.blocks):
+                while place < begin[i + 1] and columns[place] < b * self.block:
+                    place += 1
+                self.begin[i * (self.blocks + 1) + b] = place
+            self.begin[i * (self.blocks + 1) + self.blocks] = begin[i + 1]
+
+    cdef start_lists(self, Py_ssize_t total):
+        """Room for so many entries."""
+        self.listed = True
+        # Where rows have few values, wider blocks: some 16 values a row and block pay for beginning with it.
+        set_blocks(&self.block, &self.blocks, self.k, 16 * self.n * self.k // (total + 1))
+        self.entries = <fm_entry *>self.buffers.get(sizeof(fm_entry) * total)
+        self.begin = <ptrdiff_t *>self.buffers.get(sizeof(ptrdiff_t) * self.n * (self.blocks + 1))
 
     cdef list_rows(self, int n_threads):
         cdef Py_ssize_t rows = 512, chunks = (self.n + 511) // 512, c, total = 0, count
@@ -375,10 +403,7 @@ cdef class Inputs:
             place[c], total = total, total + count + FM_PAD
         if total - chunks * FM_PAD > SPARSE_DENSITY * self.n * self.k:
             return
-        self.listed = True
-        set_blocks(&self.block, &self.blocks, self.k)
-        self.entries = <fm_entry *>self.buffers.get(sizeof(fm_entry) * total)
-        self.begin = <ptrdiff_t *>self.buffers.get(sizeof(ptrdiff_t) * self.n * (self.blocks + 1))
+        self.start_lists(total)
         for c in prange(chunks, nogil=True, num_threads=n_threads, schedule="static"):
             self.list_chunk(c * rows, min(rows, self.n - c * rows), place[c])
 
@@ -414,9 +439,10 @@ cdef class Inputs:
                 x.begin[b * x.capacity + place + i], x.end[b * x.capacity + place + i] = begin[b], begin[b + 1]
 
 
-cdef void set_blocks(Py_ssize_t *block, Py_ssize_t *blocks, Py_ssize_t k) noexcept nogil:
-    """Blocks of equal width, about BLOCK columns each."""
-    blocks[0] = (k + BLOCK - 1) // BLOCK
+cdef void set_blocks(Py_ssize_t *block, Py_ssize_t *blocks, Py_ssize_t k, Py_ssize_t width) noexcept nogil:
+    """Blocks of equal width, of about `width` columns each, but not less than BLOCK."""
+    width = max(width, BLOCK)
+    blocks[0] = (k + width - 1) // width
     block[0] = padded((k + blocks[0] - 1) // blocks[0])
 
 
@@ -905,12 +931,12 @@ cdef class Trainer:
 
     cdef void work(self, int thread, int n_threads, Py_ssize_t batches) noexcept nogil:
         """One thread's part of some batches. The last thread to arrive at the end of a phase begins the next one."""
-        cdef Py_ssize_t last = self.batch + batches, batch, i, t
+        cdef Py_ssize_t _, i, t
         cdef const Phase *phase
         cdef const Task *tasks
         cdef uint64_t denormals
         fm_flush_denormals(&denormals)
-        for batch in range(self.batch, last):
+        for _ in range(batches):
             for i in range(self.n_phases):
                 phase = self.phase(i)
                 tasks = self.tasks[self.batch == self.n_batches - 1] + phase.first
@@ -983,7 +1009,7 @@ cdef Matrix make_input(Py_ssize_t capacity, Py_ssize_t k, Py_ssize_t m, Buffers 
     cdef Matrix x = make_matrix(capacity, k, FM_PANEL, panels_of(k))
     x.row, x.panel = k, FM_PANEL
     if worth_listing(k, m):
-        set_blocks(&x.block, &x.blocks, k)
+        set_blocks(&x.block, &x.blocks, k, BLOCK)
         x.entries = <fm_entry *>buffers.get(sizeof(fm_entry) * (capacity * k + FM_PAD))
         x.begin = <ptrdiff_t *>buffers.get(sizeof(ptrdiff_t) * capacity * x.blocks)
         x.end = <ptrdiff_t *>buffers.get(sizeof(ptrdiff_t) * capacity * x.blocks)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import _kernels
+from fastmlp.sparse import SparseRows, is_sparse
 
 __all__ = ["Targets", "boolean", "examples", "integer", "one_of", "rows", "sample_weights", "shapes"]
 
@@ -89,8 +90,10 @@ def one_of(name: str, value: object, names: Any) -> str:
     return value
 
 
-def rows(name: str, X: ArrayLike, k: int) -> Float32:
+def rows(name: str, X: ArrayLike, k: int) -> Float32 | SparseRows:
     """Return X as C-contiguous float32 rows of k finite values; without a copy where it is that already.
+
+    SciPy's sparse matrices become `SparseRows`.
 
     Examples
     --------
@@ -98,13 +101,15 @@ def rows(name: str, X: ArrayLike, k: int) -> Float32:
     >>> rows("X", [[1, 2], [3, 4]], k=2).dtype
     dtype('float32')
     """
-    return _finite_float32(name, _rows(name, X, k))
+    return _finite_rows(name, _rows(name, X, k))
 
 
 def shapes(
     names: tuple[str, str], X: ArrayLike, y: ArrayLike, layer_sizes: Sequence[int], loss: str
 ) -> tuple[Array, Array]:
     """Return X and y as arrays whose types and shapes are right, for `examples` to read; their values may be wrong.
+
+    A sparse X stays what it is.
 
     Examples
     --------
@@ -113,14 +118,14 @@ def shapes(
     (array([[1, 2]]), array([[0.5]]))
     """
     array = _rows(names[0], X, layer_sizes[0])
-    if not len(array):
+    if not array.shape[0]:
         raise ValueError(f"{names[0]} must have at least one row; it has shape {array.shape}")
-    return array, _targets(names[1], y, len(array), layer_sizes[-1], loss)
+    return array, _targets(names[1], y, array.shape[0], layer_sizes[-1], loss)
 
 
 def examples(
     names: tuple[str, str], X: Array, y: Array, layer_sizes: Sequence[int], loss: str
-) -> tuple[Float32, Targets]:
+) -> tuple[Float32 | SparseRows, Targets]:
     """Return what `shapes` gave as rows and what the loss compares their outputs with.
 
     Examples
@@ -134,7 +139,7 @@ def examples(
     """
     m = layer_sizes[-1]
     targets = Targets(_labels(names[1], y, m), None) if y.ndim == 1 else Targets(None, _values(names[1], y, loss))
-    return _finite_float32(names[0], X), targets
+    return _finite_rows(names[0], X), targets
 
 
 def sample_weights(weights: ArrayLike | None, n: int) -> Float32 | None:
@@ -162,7 +167,7 @@ def sample_weights(weights: ArrayLike | None, n: int) -> Float32 | None:
 def _numbers(name: str, values: ArrayLike) -> Array:
     came = type(values).__name__
     if hasattr(values, "toarray"):  # scipy's sparse matrices
-        raise TypeError(f"{name} must be a dense array, not a sparse {came}; {name}.toarray() makes one")
+        raise TypeError(f"{name} must be a dense array, not a sparse {came}; its toarray() makes one")
     if hasattr(values, "filled"):  # numpy.ma, which is not imported for this; asarray would drop the mask
         raise TypeError(f"{name} must be an array without a mask, not a {came}; {name}.filled(value) makes one")
     try:
@@ -176,8 +181,10 @@ def _numbers(name: str, values: ArrayLike) -> Array:
     return array
 
 
-def _rows(name: str, X: ArrayLike, k: int) -> Array:
-    array = _numbers(name, X)
+def _rows(name: str, X: Any, k: int) -> Any:
+    if is_sparse(X) and X.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be a matrix of real numbers, not {type(X).__name__} of {X.dtype}")
+    array = X if is_sparse(X) else _numbers(name, X)
     if array.ndim != 2 or array.shape[1] != k:
         raise ValueError(f"{name} must have shape (n, {k}), as the network has {k} inputs; it has {array.shape}")
     return array
@@ -218,6 +225,20 @@ def _values(name: str, array: Array, loss: str) -> Float32:
         if abs(sums[row] - 1) > 1e-3:
             raise ValueError(f"{name} must have rows that sum to 1; row {row} sums to {sums[row]:g}")
     return values
+
+
+def _finite_rows(name: str, X: Any) -> Float32 | SparseRows:
+    if not is_sparse(X):
+        return _finite_float32(name, X)
+    try:
+        sparse = SparseRows(X)
+    except ValueError as error:
+        raise ValueError(f"{name} must be a sound sparse matrix: {error}") from None
+    if not _kernels.is_finite(sparse.values):
+        i = int(np.isfinite(sparse.values).argmin())
+        row, column = sparse.place(i)
+        raise ValueError(f"{name} must be finite in float32; {name}[{row}, {column}] is not")
+    return sparse
 
 
 def _finite_float32(name: str, array: Array) -> Float32:

@@ -14,6 +14,7 @@ from fastmlp import _engine, checks, kernels, threads
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.losses import LOSSES
 from fastmlp.optimizers import Optimizer
+from fastmlp.sparse import SparseRows
 
 if TYPE_CHECKING:
     from fastmlp.callbacks import Callback
@@ -28,6 +29,9 @@ INITS = ("he", "glorot", "normal")
 # Multiply-adds a second of one thread, for choosing the number of threads: a cautious figure, as an
 # overestimate of the work would start threads that cost more than they do.
 RATE = 50e9
+
+# Values of sparse rows that are made dense at a time.
+DENSE_VALUES = 4 << 20
 
 # Beyond any machine; a process that asks for more threads than it may start is ended by OpenMP.
 MAX_THREADS = 1024
@@ -154,8 +158,9 @@ class MLP:
 
         Parameters
         ----------
-        X : array (n, k)
-            Rows of finite numbers, read as float32; without a copy where they are that, in C order.
+        X : array or SciPy sparse matrix (n, k)
+            Rows of finite numbers, read as float32; an array that is so, in C order, without a copy. The zeros of a
+            sparse matrix never take memory.
         y : array
             For "cross_entropy" labels (n,) of an integer type, or rows (n, m) of probabilities, one-hot or not; for
             "binary_cross_entropy" values in [0, 1], (n, m), or (n,) for one output; for "squared_error" values of
@@ -220,12 +225,12 @@ class MLP:
 
         Parameters
         ----------
-        X : array (n, k)
+        X : array or SciPy sparse matrix (n, k)
 
         Raises
         ------
         TypeError, ValueError
-            X is not an array (n, k) of finite numbers.
+            X is not a matrix (n, k) of finite numbers.
 
         Examples
         --------
@@ -241,12 +246,12 @@ class MLP:
 
         Parameters
         ----------
-        X : array (n, k)
+        X : array or SciPy sparse matrix (n, k)
 
         Raises
         ------
         TypeError, ValueError
-            X is not an array (n, k) of finite numbers, or the loss is "squared_error", which has no probabilities.
+            X is not a matrix (n, k) of finite numbers, or the loss is "squared_error", which has no probabilities.
 
         Examples
         --------
@@ -268,7 +273,7 @@ class MLP:
 
         Parameters
         ----------
-        X : array (n, k)
+        X : array or SciPy sparse matrix (n, k)
 
         Returns
         -------
@@ -279,7 +284,7 @@ class MLP:
         Raises
         ------
         TypeError, ValueError
-            X is not an array (n, k) of finite numbers.
+            X is not a matrix (n, k) of finite numbers.
 
         Examples
         --------
@@ -294,7 +299,7 @@ class MLP:
 
         Parameters
         ----------
-        X : array (n, k)
+        X : array or SciPy sparse matrix (n, k)
         y : array
             As in `fit`; at least one row. A row of probabilities counts by its largest one, a binary row when every
             output is on its side of 0.5.
@@ -356,13 +361,16 @@ class MLP:
     def _reader(self) -> _engine.FewRows:
         return _engine.FewRows(self.layer_sizes, self._parameters, ACTIVATIONS[self.activation].code)
 
-    def _logits(self, rows: Float32) -> Float32:
+    def _logits(self, rows: Float32 | SparseRows) -> Float32:
         outputs = np.empty((len(rows), self.layer_sizes[-1]), np.float32)
-        if len(rows):
-            work = len(rows) * self._parameters.size / RATE
-            code = ACTIVATIONS[self.activation].code
-            n_threads = threads.choose(self.n_threads, work)
-            _engine.logits(outputs, self.layer_sizes, self._parameters, code, rows, n_threads)
+        # Sparse rows are made dense some at a time: the engine lists their values again, in passing.
+        step = max(1, DENSE_VALUES // self.layer_sizes[0]) if isinstance(rows, SparseRows) else max(1, len(rows))
+        code = ACTIVATIONS[self.activation].code
+        for first in range(0, len(rows), step):
+            part = outputs[first : first + step]
+            dense = rows.dense(first, first + len(part)) if isinstance(rows, SparseRows) else rows
+            n_threads = threads.choose(self.n_threads, len(part) * self._parameters.size / RATE)
+            _engine.logits(part, self.layer_sizes, self._parameters, code, dense, n_threads)
         if not np.isfinite(outputs).all():
             self._require_finite()
         return outputs
@@ -377,7 +385,7 @@ class MLP:
         decided = (outputs > 0).astype(np.int64) if self.loss == "binary_cross_entropy" else outputs
         return decided[:, 0] if decided.shape[1] == 1 else decided
 
-    def _evaluate(self, rows: Float32, targets: checks.Targets) -> dict[str, float]:
+    def _evaluate(self, rows: Float32 | SparseRows, targets: checks.Targets) -> dict[str, float]:
         outputs = self._logits(rows)
         scores = {}
         if self.loss != "squared_error":

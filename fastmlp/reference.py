@@ -22,6 +22,7 @@ names of `fastmlp.activations` and `fastmlp.losses`.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -351,7 +352,7 @@ def shuffle(n: int, keys: ArrayLike) -> NDArray[np.int64]:
     [0, 1, 2, 3, 4]
     """
 
-    def mixed(x: NDArray[np.uint32], key: np.uint32) -> NDArray[np.uint32]:
+    def mixed(x: NDArray[Any], key: np.uint32) -> NDArray[Any]:
         x = (x ^ key) * np.uint32(0x9E3779B1)
         x = (x ^ x >> 15) * np.uint32(0x85EBCA77)
         return x ^ x >> 13

@@ -117,7 +117,7 @@ def fit(
     task = network.layer_sizes, network.loss
     X, y = checks.shapes(names, X, y, *task)
     held_out = None if validation_data is None else checks.shapes(validation_names, *_pair(validation_data), *task)
-    weights = checks.sample_weights(sample_weight, len(X))
+    weights = checks.sample_weights(sample_weight, X.shape[0])
     validation = None if held_out is None else checks.examples(validation_names, *held_out, *task)
     rows, targets = checks.examples(names, X, y, *task)
 

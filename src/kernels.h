@@ -582,7 +582,8 @@ static void sparse_update(float *w, float *first, float *second, ptrdiff_t ld, f
     }
 }
 
-/* ---- The order of the rows ---------------------------------------------------------------------------------------- */
+/* ---- The order of the rows ----------------------------------------------------------------------------------------
+ */
 
 INLINE uint32_t mixed(uint32_t x, uint32_t key) {
     x = (x ^ key) * 0x9E3779B1u;

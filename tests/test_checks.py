@@ -60,7 +60,7 @@ BAD_X = {
     "a generator": ((row for row in X), TypeError, "{X} must be an array of real numbers, not generator of object"),
     "ragged": (RAGGED, ValueError, "{X} must be an array of real numbers: .* inhomogeneous shape"),
     "unreadable": (Refuses(), TypeError, "{X} must be an array of real numbers: can't convert cuda"),
-    "sparse": (SPARSE, TypeError, r"{X} must be a dense array, not a sparse csr_matrix; {X}.toarray\(\) makes one"),
+    "sparse": (SPARSE, TypeError, r"{X} must be a dense array, not a sparse csr_matrix; its toarray\(\) makes one"),
     "masked": (
         np.ma.masked_greater(X, 0.5),
         TypeError,
