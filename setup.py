@@ -84,6 +84,6 @@ def extension(name):
 
 setup(
     libraries=LIBRARIES,
-    ext_modules=cythonize([extension("_kernels"), extension("_engine")]),
+    ext_modules=cythonize([extension(path.stem) for path in sorted(Path("fastmlp").glob("*.pyx"))]),
     cmdclass={"build_ext": BuildExtensions},
 )

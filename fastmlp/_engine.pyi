@@ -3,11 +3,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.sparse import SparseRows
-
-class Inputs:
-    listed: bool
-    def __init__(self, X: NDArray[np.float32] | SparseRows, m: int, n_threads: int) -> None: ...
+from fastmlp._inputs import Inputs
 
 class Trainer:
     step: int
@@ -34,16 +30,3 @@ class Trainer:
     def store(self, parameters: NDArray[np.float32], moments: Sequence[NDArray[np.float32]]) -> None: ...
     def start_epoch(self, order: NDArray[np.int64]) -> None: ...
     def run(self) -> None: ...
-
-class FewRows:
-    def __init__(self, layer_sizes: Sequence[int], parameters: NDArray[np.float32], activation: int) -> None: ...
-    def logits(self, X: object) -> NDArray[np.float32] | None: ...
-
-def logits(
-    out: NDArray[np.float32],
-    layer_sizes: Sequence[int],
-    parameters: NDArray[np.float32],
-    activation: int,
-    X: NDArray[np.float32],
-    n_threads: int,
-) -> None: ...

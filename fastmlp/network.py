@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import _engine, checks, kernels, threads
+from fastmlp import _prediction, checks, kernels, threads
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.losses import LOSSES
 from fastmlp.optimizers import Optimizer
@@ -358,8 +358,8 @@ class MLP:
             start += (k + 1) * m
         return matrices
 
-    def _reader(self) -> _engine.FewRows:
-        return _engine.FewRows(self.layer_sizes, self._parameters, ACTIVATIONS[self.activation].code)
+    def _reader(self) -> _prediction.FewRows:
+        return _prediction.FewRows(self.layer_sizes, self._parameters, ACTIVATIONS[self.activation].code)
 
     def _logits(self, rows: Float32 | SparseRows) -> Float32:
         outputs = np.empty((len(rows), self.layer_sizes[-1]), np.float32)
@@ -370,7 +370,7 @@ class MLP:
             part = outputs[first : first + step]
             dense = rows.dense(first, first + len(part)) if isinstance(rows, SparseRows) else rows
             n_threads = threads.choose(self.n_threads, len(part) * self._parameters.size / RATE)
-            _engine.logits(part, self.layer_sizes, self._parameters, code, dense, n_threads)
+            _prediction.logits(part, self.layer_sizes, self._parameters, code, dense, n_threads)
         if not np.isfinite(outputs).all():
             self._require_finite()
         return outputs

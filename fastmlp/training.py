@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import _engine, _kernels, checks, threads
+from fastmlp import _engine, _inputs, _kernels, checks, threads
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.callbacks import Callback, Progress, ProgressBar
 from fastmlp.errors import DivergenceError
@@ -132,7 +132,7 @@ def fit(
         state.moments,
         ACTIVATIONS[network.activation].code,
         LOSSES[network.loss].code,
-        _engine.Inputs(rows, network.layer_sizes[1], n_threads),
+        _inputs.Inputs(rows, network.layer_sizes[1], n_threads),
         targets.labels,
         targets.values,
         weights,

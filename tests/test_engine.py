@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from fastmlp import SGD, Adam, AdamW, _engine, kernels, reference
+from fastmlp import SGD, Adam, AdamW, _engine, _inputs, _prediction, kernels, reference
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.losses import LOSSES
 
@@ -115,7 +115,7 @@ def start(problem, optimizer, batch_size, *, n_threads=1, state=None):
         state.moments,
         ACTIVATIONS[problem.activation].code,
         LOSSES[problem.loss].code,
-        _engine.Inputs(problem.X, problem.sizes[1], n_threads),
+        _inputs.Inputs(problem.X, problem.sizes[1], n_threads),
         problem.labels,
         problem.values,
         problem.sample_weight,
@@ -339,7 +339,7 @@ def test_gradient_of_any_network(assert_close, case, n_threads):
 def test_inputs_are_listed_where_that_pays(k, m, zeros, listed):
     X = problem((k, m), 40, zeros=zeros).X
     for n_threads in (1, 2):
-        assert _engine.Inputs(X, m, n_threads).listed == listed
+        assert _inputs.Inputs(X, m, n_threads).listed == listed
 
 
 @pytest.mark.parametrize("n", [1, 512, 513, 1100])
@@ -347,7 +347,7 @@ def test_inputs_are_listed_where_that_pays(k, m, zeros, listed):
 def test_lists_of_any_shape_hold_the_inputs(k, n, assert_close):
     """Rows are listed by 512 at a time, and columns in blocks of at most 112."""
     case = problem((k, 64), n, zeros=0.9)
-    assert _engine.Inputs(case.X, 64, 2).listed
+    assert _inputs.Inputs(case.X, 64, 2).listed
     check_one_step(assert_close, case, n_threads=2)
 
 
@@ -558,7 +558,7 @@ def test_nothing_beyond_the_arrays_is_read_or_written(sizes, zeros, at_the_end):
         places = [at_the_end(case.parameters) for _ in range(3)]
         trainer.store(places[0], places[1:])
         out = at_the_end(np.empty((n, sizes[-1]), np.float32))
-        _engine.logits(out, sizes, fenced.parameters, ACTIVATIONS["relu"].code, fenced.X, 1)
+        _prediction.logits(out, sizes, fenced.parameters, ACTIVATIONS["relu"].code, fenced.X, 1)
 
 
 # ---- Prediction ------------------------------------------------------------------------------------------------------
@@ -567,7 +567,7 @@ def test_nothing_beyond_the_arrays_is_read_or_written(sizes, zeros, at_the_end):
 def predict(problem, n_threads=1):
     out = np.full((len(problem.X), problem.sizes[-1]), np.nan, np.float32)
     code = ACTIVATIONS[problem.activation].code
-    _engine.logits(out, problem.sizes, problem.parameters, code, problem.X, n_threads)
+    _prediction.logits(out, problem.sizes, problem.parameters, code, problem.X, n_threads)
     return out
 
 
@@ -613,7 +613,7 @@ def test_logits_with_hidden_units_that_are_all_zero_or_never(assert_close):
 
 
 def few_rows(problem):
-    return _engine.FewRows(problem.sizes, problem.parameters, ACTIVATIONS[problem.activation].code)
+    return _prediction.FewRows(problem.sizes, problem.parameters, ACTIVATIONS[problem.activation].code)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

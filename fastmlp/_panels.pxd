@@ -1,0 +1,68 @@
+"""Batches of rows in panels of 64 columns, dense or as lists of their values that are not zero."""
+
+cimport cython
+from libc.stddef cimport ptrdiff_t
+
+from fastmlp._kernels cimport FM_PAD, FM_PANEL, fm_entry, fm_sparse
+
+cdef enum:
+    # Rows of weights that the sparse product reads at a time, about: 160 rows of 256 bytes. Blocks of 112, which fit
+    # the L1 cache whole, took 8 % longer (more rows to begin), blocks of 264 as long.
+    BLOCK = 160
+
+cdef struct Matrix:
+    # n rows of activations or of their gradients; element (i, j) is data[(j / 64) * panel + i * row + j % 64]
+    float *data
+    Py_ssize_t row, panel
+    # Non-zero values of row i, columns [b * block, (b + 1) * block): begin and end [b * capacity + i], where listed
+    bint listed
+    Py_ssize_t block, blocks, capacity
+    fm_entry *entries
+    ptrdiff_t *begin
+    ptrdiff_t *end
+    # The same by column, `chunk` rows at a time: for chunk c of block b, column_begin and column_end
+    # [(b * chunks + c) * block + j]
+    Py_ssize_t chunk, chunks
+    fm_entry *column_entries
+    ptrdiff_t *column_begin
+    ptrdiff_t *column_end
+
+
+cdef inline Py_ssize_t padded(Py_ssize_t m) noexcept nogil:
+    return (m + FM_PAD - 1) // FM_PAD * FM_PAD
+
+
+cdef inline Py_ssize_t panels_of(Py_ssize_t m) noexcept nogil:
+    return (m + FM_PANEL - 1) // FM_PANEL
+
+
+cdef inline Py_ssize_t width_of(Py_ssize_t m, Py_ssize_t panel) noexcept nogil:
+    return min(<Py_ssize_t>FM_PANEL, padded(m) - panel * FM_PANEL)
+
+
+@cython.final
+cdef class Buffers:
+    cdef list held
+    cdef void *get(self, Py_ssize_t n_bytes) except NULL
+    cdef float *floats(self, Py_ssize_t count) except NULL
+
+
+cdef Matrix make_matrix(Py_ssize_t capacity, Py_ssize_t columns, Py_ssize_t block, Py_ssize_t blocks) noexcept
+cdef Matrix make_panels(Py_ssize_t capacity, Py_ssize_t m, bint lists, Buffers buffers)
+cdef Matrix make_rows(Py_ssize_t capacity, Py_ssize_t m, Buffers buffers)
+
+cdef bint worth_listing(Py_ssize_t k, Py_ssize_t m) noexcept nogil
+cdef bint worth_listing_hidden(Py_ssize_t n, Py_ssize_t k, Py_ssize_t m) noexcept
+cdef bint sparse_enough(ptrdiff_t count, Py_ssize_t n, Py_ssize_t k) noexcept nogil
+
+cdef void set_blocks(Py_ssize_t *block, Py_ssize_t *blocks, Py_ssize_t k, Py_ssize_t width) noexcept nogil
+cdef add_lists(Matrix *x, Py_ssize_t capacity, Buffers buffers)
+cdef ptrdiff_t list_row(fm_entry *entries, ptrdiff_t *begin, ptrdiff_t *end, Py_ssize_t stride, ptrdiff_t place,
+                        const float *x, Py_ssize_t k, Py_ssize_t block, Py_ssize_t blocks) noexcept nogil
+cdef void list_panel(const Matrix *x, Py_ssize_t panel, Py_ssize_t first, Py_ssize_t n,
+                     Py_ssize_t width) noexcept nogil
+cdef void list_columns(const Matrix *x, Py_ssize_t block, Py_ssize_t chunk, Py_ssize_t n) noexcept nogil
+cdef void drop_full_lists(Matrix *x, Py_ssize_t n, Py_ssize_t m) noexcept nogil
+
+cdef fm_sparse rows_of(const Matrix *x, Py_ssize_t first, Py_ssize_t block) noexcept nogil
+cdef fm_sparse columns_of(const Matrix *x, Py_ssize_t block, Py_ssize_t chunk, Py_ssize_t column) noexcept nogil

@@ -1,0 +1,170 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: freethreading_compatible=True
+"""Batches of rows in panels of 64 columns, dense or as lists of their values that are not zero."""
+
+cimport cython
+from libc.stddef cimport ptrdiff_t
+from libc.string cimport memcpy, memset
+
+import numpy as np
+
+from fastmlp._kernels cimport FM_PAD, FM_PANEL, fm_entry, fm_sparse, kernels
+
+# Rows of a batch that a list by column spans: 112 rows of dz, 28 KB, stay in a 32 KB L1 cache.
+cdef Py_ssize_t CHUNK = 112
+# Above this share of non-zero values the dense product is faster: it runs at the chip's peak, the sparse one at 70 %.
+cdef double SPARSE_DENSITY = 0.65
+# Bytes of a batch's lists of a hidden layer at most, if every value were listed: 2048 units by 1024 rows take 16 MB,
+# and are worth it; a batch of 55,000 rows had better keep its memory.
+cdef Py_ssize_t HIDDEN_LISTS = 32 << 20
+
+
+@cython.final
+cdef class Buffers:
+    """Memory that lives as long as this object, zeroed, each piece at the start of a cache line."""
+
+    def __init__(self):
+        self.held = []
+
+    cdef void *get(self, Py_ssize_t n_bytes) except NULL:
+        array = np.zeros(n_bytes + 64, np.uint8)
+        self.held.append(array)
+        cdef size_t address = array.__array_interface__["data"][0]
+        return <void *>((address + 63) // 64 * 64)
+
+    cdef float *floats(self, Py_ssize_t count) except NULL:
+        return <float *>self.get(4 * count)
+
+
+cdef Matrix make_panels(Py_ssize_t capacity, Py_ssize_t m, bint lists, Buffers buffers):
+    """A batch of up to `capacity` rows of m activations, or of their gradients."""
+    cdef Matrix x = make_matrix(capacity, m, FM_PANEL, panels_of(m))
+    cdef Py_ssize_t i
+    x.data = buffers.floats(x.blocks * x.panel)
+    if lists:
+        x.listed = True
+        add_lists(&x, capacity, buffers)
+        x.entries = <fm_entry *>buffers.get(sizeof(fm_entry) * capacity * x.blocks * FM_PANEL)
+        for i in range(capacity * x.blocks):
+            x.begin[i] = i * FM_PANEL
+    return x
+
+
+cdef Matrix make_rows(Py_ssize_t capacity, Py_ssize_t m, Buffers buffers):
+    """The output layer: whole rows, for the loss to read."""
+    cdef Matrix x = make_matrix(capacity, m, FM_PANEL, panels_of(m))
+    x.row, x.panel = padded(m), FM_PANEL
+    x.data = buffers.floats(capacity * x.row)
+    return x
+
+
+cdef Matrix make_matrix(Py_ssize_t capacity, Py_ssize_t columns, Py_ssize_t block, Py_ssize_t blocks) noexcept:
+    cdef Matrix x
+    memset(&x, 0, sizeof(Matrix))
+    x.row = width_of(columns, 0)
+    x.panel = capacity * x.row
+    x.block, x.blocks, x.capacity = block, blocks, capacity
+    x.chunks = (capacity + CHUNK - 1) // CHUNK
+    x.chunk = (capacity + x.chunks - 1) // x.chunks
+    return x
+
+
+# ---- Lists -----------------------------------------------------------------------------------------------------------
+
+cdef bint worth_listing(Py_ssize_t k, Py_ssize_t m) noexcept nogil:
+    """Lists cost a pass over n * k values, and pay by the n * k * m multiplications they leave out."""
+    return k >= FM_PANEL and m >= FM_PANEL
+
+
+cdef bint worth_listing_hidden(Py_ssize_t n, Py_ssize_t k, Py_ssize_t m) noexcept:
+    """The same for a batch of n rows of activations, whose lists need memory of their own."""
+    return worth_listing(k, m) and n * k * <Py_ssize_t>sizeof(fm_entry) <= HIDDEN_LISTS
+
+
+cdef bint sparse_enough(ptrdiff_t count, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
+    """Whether the sparse product is the faster one for n rows of k values, `count` of them not zero."""
+    return count <= SPARSE_DENSITY * n * k
+
+
+cdef void set_blocks(Py_ssize_t *block, Py_ssize_t *blocks, Py_ssize_t k, Py_ssize_t width) noexcept nogil:
+    """Blocks of equal width, of about `width` columns each, but not less than BLOCK."""
+    width = max(width, BLOCK)
+    blocks[0] = (k + width - 1) // width
+    block[0] = padded((k + blocks[0] - 1) // blocks[0])
+
+
+cdef add_lists(Matrix *x, Py_ssize_t capacity, Buffers buffers):
+    """Where rows begin and end, and room for the lists by column."""
+    cdef Py_ssize_t i, columns = x.blocks * x.chunks * x.block
+    x.begin = <ptrdiff_t *>buffers.get(sizeof(ptrdiff_t) * capacity * x.blocks)
+    x.end = <ptrdiff_t *>buffers.get(sizeof(ptrdiff_t) * capacity * x.blocks)
+    x.column_entries = <fm_entry *>buffers.get(sizeof(fm_entry) * columns * x.chunk)
+    x.column_begin = <ptrdiff_t *>buffers.get(sizeof(ptrdiff_t) * columns)
+    x.column_end = <ptrdiff_t *>buffers.get(sizeof(ptrdiff_t) * columns)
+    for i in range(columns):
+        x.column_begin[i] = i * x.chunk
+
+
+cdef ptrdiff_t list_row(fm_entry *entries, ptrdiff_t *begin, ptrdiff_t *end, Py_ssize_t stride, ptrdiff_t place,
+                        const float *x, Py_ssize_t k, Py_ssize_t block, Py_ssize_t blocks) noexcept nogil:
+    """List a row of k values from entries[place] on, block after block; return where its entries end."""
+    cdef Py_ssize_t b, column, whole, rest
+    cdef ptrdiff_t next
+    cdef float tail[16]
+    for b in range(blocks):
+        column = b * block
+        rest = max(<Py_ssize_t>0, min(block, k - column))
+        whole = rest // FM_PAD * FM_PAD
+        rest = rest - whole
+        begin[b * stride] = place
+        kernels.list(entries, &next, &place, x + column, k, 1, whole, <int>column)
+        place = next
+        if rest > 0:
+            memset(tail, 0, sizeof(tail))
+            memcpy(tail, x + column + whole, 4 * rest)
+            kernels.list(entries, &next, &place, tail, FM_PAD, 1, FM_PAD, <int>(column + whole))
+            place = next
+        end[b * stride] = place
+    return place
+
+
+cdef void list_panel(const Matrix *x, Py_ssize_t panel, Py_ssize_t first, Py_ssize_t n,
+                     Py_ssize_t width) noexcept nogil:
+    cdef Py_ssize_t place = panel * x.capacity + first
+    kernels.list(x.entries, x.end + place, x.begin + place, x.data + panel * x.panel + first * x.row, x.row, n, width,
+                 <int>(panel * FM_PANEL))
+
+
+cdef void list_columns(const Matrix *x, Py_ssize_t block, Py_ssize_t chunk, Py_ssize_t n) noexcept nogil:
+    """The lists by column of a block of columns, for rows [chunk * x.chunk, ...) of n."""
+    cdef Py_ssize_t first = chunk * x.chunk, place = (block * x.chunks + chunk) * x.block
+    kernels.list_columns(x.column_entries, x.column_end + place, x.column_begin + place, rows_of(x, first, block),
+                         max(<Py_ssize_t>0, min(x.chunk, n - first)), x.block, <int>(block * x.block))
+
+
+cdef void drop_full_lists(Matrix *x, Py_ssize_t n, Py_ssize_t m) noexcept nogil:
+    """Go over to the dense product, until the epoch ends, where the last batch had too few zeros for lists."""
+    cdef Py_ssize_t b, i
+    cdef ptrdiff_t count = 0
+    if x.listed:
+        for b in range(x.blocks):
+            for i in range(b * x.capacity, b * x.capacity + n):
+                count += x.end[i] - x.begin[i]
+        x.listed = sparse_enough(count, n, m)
+
+
+cdef fm_sparse rows_of(const Matrix *x, Py_ssize_t first, Py_ssize_t block) noexcept nogil:
+    cdef fm_sparse lists
+    lists.entries = x.entries
+    lists.begin = x.begin + block * x.capacity + first
+    lists.end = x.end + block * x.capacity + first
+    return lists
+
+
+cdef fm_sparse columns_of(const Matrix *x, Py_ssize_t block, Py_ssize_t chunk, Py_ssize_t column) noexcept nogil:
+    cdef fm_sparse lists
+    cdef Py_ssize_t place = (block * x.chunks + chunk) * x.block + column
+    lists.entries = x.column_entries
+    lists.begin = x.column_begin + place
+    lists.end = x.column_end + place
+    return lists
