@@ -470,7 +470,12 @@ def test_a_batch_without_weight_has_no_gradient(optimizer, assert_close):
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("zeros", [0.0, 0.8])
 def test_same_bits_for_any_number_of_threads(zeros, activation):
-    for sizes, n, batch_size in (((130, 100, 70, 10), 250, 113), ((3, 2), 20, 7), ((200, 300, 4), 20, 1)):
+    for sizes, n, batch_size in (
+        ((130, 100, 70, 10), 250, 113),
+        ((3, 2), 20, 7),
+        ((200, 300, 4), 20, 1),
+        ((20, 70, 40), 900, 700),  # a chain of rows for each thread, and more
+    ):
         case = problem(sizes, n, activation=activation, zeros=zeros)
         assert len({bits(train(case, Adam(), batch_size, epochs=2, n_threads=t)) for t in (1, 2, 3, 5)}) == 1
 
