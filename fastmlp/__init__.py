@@ -34,7 +34,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 
-def load(path: str | os.PathLike[str]) -> MLP:
+def load(path: str | bytes | os.PathLike[str]) -> MLP:
     """Read a network from a file that `MLP.save` wrote; see `fastmlp.files`.
 
     Parameters

@@ -4,6 +4,7 @@ First types and shapes, which cost nothing to look at, and only then values, sma
 is not what it should be is found before anything of its size is made.
 """
 
+import os
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastmlp import _kernels
 from fastmlp.sparse import SparseRows, is_sparse
 
-__all__ = ["Targets", "boolean", "examples", "integer", "one_of", "rows", "sample_weights", "shapes"]
+__all__ = ["Targets", "boolean", "examples", "integer", "one_of", "path", "rows", "sample_weights", "shapes"]
 
 Array = NDArray[Any]
 Float32 = NDArray[np.float32]
@@ -72,6 +73,21 @@ def boolean(name: str, value: object) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, not {value!r:.80}")
     return bool(value)
+
+
+def path(name: str, value: str | bytes | os.PathLike[str]) -> str:
+    """Return a path of the file system as a string.
+
+    Examples
+    --------
+    >>> from fastmlp.checks import path
+    >>> path("path", b"digits.safetensors")
+    'digits.safetensors'
+    """
+    try:
+        return os.fsdecode(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a path, not {value!r:.80}") from None
 
 
 def one_of(name: str, value: object, names: Any) -> str:

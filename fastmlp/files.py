@@ -15,6 +15,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialize
 
+from fastmlp import checks
 from fastmlp.errors import FileFormatError
 from fastmlp.network import MLP
 
@@ -24,7 +25,7 @@ _FORMAT = 1
 _ARGUMENTS = {"layer_sizes": list, "activation": str, "loss": str, "init": str, "seed": int}  # of MLP
 
 
-def save(network: MLP, path: str | os.PathLike[str]) -> None:
+def save(network: MLP, path: str | bytes | os.PathLike[str]) -> None:
     """Save a network to a safetensors file.
 
     The file holds float32 tensors ``"0.weight"`` (m, k), ``"0.bias"`` (m,), ``"2.weight"``, ``"2.bias"``
@@ -43,6 +44,8 @@ def save(network: MLP, path: str | os.PathLike[str]) -> None:
 
     Raises
     ------
+    TypeError
+        The path is none.
     ValueError
         A weight or a bias is NaN or infinite: what ``load`` would refuse is not written.
     OSError
@@ -59,13 +62,14 @@ def save(network: MLP, path: str | os.PathLike[str]) -> None:
     ...     fastmlp.load(path).layer_sizes
     (4, 3, 2)
     """
+    path = checks.path("path", path)
     tensors = {name: np.ascontiguousarray(_finite(name, view)) for name, view in _views(network)}
     arguments = {name: getattr(network, name) for name in _ARGUMENTS}
     metadata = {"fastmlp": json.dumps({"format": _FORMAT, **arguments})}
-    _replace(os.fspath(path), serialize(tensors, metadata=metadata))
+    _replace(path, serialize(tensors, metadata=metadata))
 
 
-def load(path: str | os.PathLike[str]) -> MLP:
+def load(path: str | bytes | os.PathLike[str]) -> MLP:
     """Load a network that ``save`` wrote.
 
     Nothing in the file is executed, and no more memory is used than a network of the file's size takes.
@@ -82,6 +86,8 @@ def load(path: str | os.PathLike[str]) -> MLP:
 
     Raises
     ------
+    TypeError
+        The path is none.
     FileFormatError
         The file is not a safetensors file or not a network: the message names the key and what is wrong.
     OSError
@@ -100,7 +106,7 @@ def load(path: str | os.PathLike[str]) -> MLP:
     >>> loaded.activation, np.array_equal(loaded.parameters, network.parameters)
     ('tanh', True)
     """
-    path = os.fspath(path)
+    path = checks.path("path", path)
     with open(path, "rb") as stream:  # for the operating system's own errors, which safetensors rewords
         size = os.fstat(stream.fileno()).st_size
     try:

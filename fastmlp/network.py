@@ -324,7 +324,7 @@ class MLP:
         names, task = ("X", "y"), (self.layer_sizes, self.loss)
         return self._evaluate(*checks.examples(names, *checks.shapes(names, X, y, *task), *task))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | bytes | os.PathLike[str]) -> None:
         """Write the network to a safetensors file, which `fastmlp.load` and PyTorch read; see `fastmlp.files`.
 
         Parameters
