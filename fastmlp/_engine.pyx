@@ -52,6 +52,8 @@ cdef extern from "_rendezvous.h" nogil:
 # then each thread takes rows through all layers and back by itself.
 cdef Py_ssize_t CHAIN_PARAMETERS = 16384
 cdef Py_ssize_t CHAIN_ROWS = 128
+# A batch has at most so many chains, as each has a gradient of its own: at most 16 MB together.
+cdef Py_ssize_t MOST_CHAINS = 256
 # Rows of a task at most: 128 rows of a panel of outputs, 32 KB, are added to while blocks of weights pass.
 cdef Py_ssize_t TASK_ROWS = 128
 cdef enum:
@@ -187,7 +189,7 @@ cdef class Trainer:
         self.chained = not inputs.listed and self.n_parameters <= CHAIN_PARAMETERS
         sets, rows = 1, self.batch_size
         if self.chained:
-            rows = min(rows, CHAIN_ROWS)
+            rows = max(min(rows, CHAIN_ROWS), (rows + MOST_CHAINS - 1) // MOST_CHAINS)
             self.n_threads = sets = min(n_threads, self.chains(self.batch_size))
             self.gradients = buffers.floats(self.chains(self.batch_size) * self.n_parameters)
         self.h = <Matrix *>buffers.get(sizeof(Matrix) * (self.n_layers + 1) * sets)
@@ -211,7 +213,7 @@ cdef class Trainer:
         self.write_program(1, self.n - (self.n_batches - 1) * self.batch_size)
 
     cdef Py_ssize_t chains(self, Py_ssize_t rows):
-        return (rows + CHAIN_ROWS - 1) // CHAIN_ROWS
+        return min((rows + CHAIN_ROWS - 1) // CHAIN_ROWS, MOST_CHAINS)
 
     cdef add_activations(self, Matrix *h, Matrix *dz, Py_ssize_t rows):
         """Room for the activations of so many rows, and for their gradients."""

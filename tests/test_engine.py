@@ -253,6 +253,11 @@ def test_gradient_of_every_batch_size(zeros, n, n_threads, assert_close):
         check_one_step(assert_close, problem(sizes, n, zeros=zeros), n_threads)
 
 
+@pytest.mark.parametrize("n", [256 * 128, 256 * 128 + 1, 70_000])
+def test_gradient_of_a_batch_that_is_large_for_its_network(n, assert_close):
+    check_one_step(assert_close, problem((2, 3), n), 2)
+
+
 @pytest.mark.parametrize("zeros", [0.0, 0.8])
 def test_gradient_of_the_tutorials_network(zeros, assert_close):
     check_one_step(assert_close, problem((784, 256, 256, 10), 100, zeros=zeros))
