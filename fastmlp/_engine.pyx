@@ -23,7 +23,8 @@ from fastmlp._layers cimport (
     UPDATE_ROWS, Layer, backward, forward, make_layer, pack, panel_floats, unpack, update, whole_gradient,
 )
 from fastmlp._panels cimport (
-    Buffers, Matrix, drop_full_lists, list_columns, make_panels, make_rows, panels_of, worth_listing_hidden,
+    Buffers, Matrix, add_column_lists, drop_full_lists, list_columns, make_panels, make_rows, panels_of,
+    worth_listing_hidden,
 )
 
 cdef extern from *:
@@ -224,6 +225,8 @@ cdef class Trainer:
         for l in range(1, self.n_layers):
             layer = &self.layers[l]
             h[l] = make_panels(rows, layer.k, lists and worth_listing_hidden(rows, layer.k, layer.m), self.buffers)
+            if h[l].listed:
+                add_column_lists(&h[l], self.buffers)
             dz[l] = make_panels(rows, layer.k, l > 1 and lists and
                                 worth_listing_hidden(rows, layer.k, self.layers[l - 1].k), self.buffers)
         h[self.n_layers] = make_rows(rows, self.m, self.buffers)

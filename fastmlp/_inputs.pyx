@@ -11,7 +11,8 @@ from fastmlp.sparse import SparseRows
 
 from fastmlp._kernels cimport FM_PAD, FM_PANEL, fm_entry, kernels
 from fastmlp._panels cimport (
-    Buffers, Matrix, add_lists, list_row, make_matrix, panels_of, set_blocks, sparse_enough, worth_listing,
+    Buffers, Matrix, add_column_lists, add_lists, list_row, make_matrix, panels_of, set_blocks, sparse_enough,
+    worth_listing,
 )
 
 
@@ -86,10 +87,10 @@ cdef class Inputs:
     cdef Matrix matrix(self, Py_ssize_t capacity, Buffers buffers):
         """Room for a batch of up to `capacity` rows."""
         cdef Matrix x = make_matrix(capacity, self.k, self.block, self.blocks)
-        x.listed = self.listed
         if self.listed:
             x.entries = self.entries
-            add_lists(&x, capacity, buffers)
+            add_lists(&x, buffers)
+            add_column_lists(&x, buffers)
         else:
             x.row, x.panel = self.k, FM_PANEL
             x.data = buffers.floats(capacity * self.k)

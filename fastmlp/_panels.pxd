@@ -56,7 +56,8 @@ cdef bint worth_listing_hidden(Py_ssize_t n, Py_ssize_t k, Py_ssize_t m) noexcep
 cdef bint sparse_enough(ptrdiff_t count, Py_ssize_t n, Py_ssize_t k) noexcept nogil
 
 cdef void set_blocks(Py_ssize_t *block, Py_ssize_t *blocks, Py_ssize_t k, Py_ssize_t width) noexcept nogil
-cdef add_lists(Matrix *x, Py_ssize_t capacity, Buffers buffers)
+cdef add_lists(Matrix *x, Buffers buffers)
+cdef add_column_lists(Matrix *x, Buffers buffers)
 cdef ptrdiff_t list_row(fm_entry *entries, ptrdiff_t *begin, ptrdiff_t *end, Py_ssize_t stride, ptrdiff_t place,
                         const float *x, Py_ssize_t k, Py_ssize_t block, Py_ssize_t blocks) noexcept nogil
 cdef void list_panel(const Matrix *x, Py_ssize_t panel, Py_ssize_t first, Py_ssize_t n,

@@ -42,8 +42,7 @@ cdef Matrix make_panels(Py_ssize_t capacity, Py_ssize_t m, bint lists, Buffers b
     cdef Py_ssize_t i
     x.data = buffers.floats(x.blocks * x.panel)
     if lists:
-        x.listed = True
-        add_lists(&x, capacity, buffers)
+        add_lists(&x, buffers)
         x.entries = <fm_entry *>buffers.get(sizeof(fm_entry) * capacity * x.blocks * FM_PANEL)
         for i in range(capacity * x.blocks):
             x.begin[i] = i * FM_PANEL
@@ -93,11 +92,16 @@ cdef void set_blocks(Py_ssize_t *block, Py_ssize_t *blocks, Py_ssize_t k, Py_ssi
     block[0] = padded((k + blocks[0] - 1) // blocks[0])
 
 
-cdef add_lists(Matrix *x, Py_ssize_t capacity, Buffers buffers):
-    """Where rows begin and end, and room for the lists by column."""
+cdef add_lists(Matrix *x, Buffers buffers):
+    """Where rows begin and end; the entries themselves are the caller's."""
+    x.listed = True
+    x.begin = <ptrdiff_t *>buffers.get(sizeof(ptrdiff_t) * x.capacity * x.blocks)
+    x.end = <ptrdiff_t *>buffers.get(sizeof(ptrdiff_t) * x.capacity * x.blocks)
+
+
+cdef add_column_lists(Matrix *x, Buffers buffers):
+    """Room for the lists by column, for what a weight gradient reads."""
     cdef Py_ssize_t i, columns = x.blocks * x.chunks * x.block
-    x.begin = <ptrdiff_t *>buffers.get(sizeof(ptrdiff_t) * capacity * x.blocks)
-    x.end = <ptrdiff_t *>buffers.get(sizeof(ptrdiff_t) * capacity * x.blocks)
     x.column_entries = <fm_entry *>buffers.get(sizeof(fm_entry) * columns * x.chunk)
     x.column_begin = <ptrdiff_t *>buffers.get(sizeof(ptrdiff_t) * columns)
     x.column_end = <ptrdiff_t *>buffers.get(sizeof(ptrdiff_t) * columns)

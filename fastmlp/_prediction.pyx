@@ -11,8 +11,8 @@ import numpy as np
 from fastmlp._kernels cimport FM_IDENTITY, FM_PAD, FM_PANEL, FM_RELU, fm_entry, kernels
 from fastmlp._layers cimport Layer, forward, make_layer, pack, panel_floats
 from fastmlp._panels cimport (
-    BLOCK, Buffers, Matrix, list_row, make_matrix, make_panels, make_rows, panels_of, set_blocks, sparse_enough,
-    worth_listing,
+    BLOCK, Buffers, Matrix, add_lists, list_row, make_matrix, make_panels, make_rows, panels_of, set_blocks,
+    sparse_enough, worth_listing,
 )
 
 # Rows that one thread takes through the whole network.
@@ -60,8 +60,7 @@ cdef Matrix make_input(Py_ssize_t capacity, Py_ssize_t k, Py_ssize_t m, Buffers 
     if worth_listing(k, m):
         set_blocks(&x.block, &x.blocks, k, BLOCK)
         x.entries = <fm_entry *>buffers.get(sizeof(fm_entry) * (capacity * k + FM_PAD))
-        x.begin = <ptrdiff_t *>buffers.get(sizeof(ptrdiff_t) * capacity * x.blocks)
-        x.end = <ptrdiff_t *>buffers.get(sizeof(ptrdiff_t) * capacity * x.blocks)
+        add_lists(&x, buffers)
     return x
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -141,15 +142,12 @@ def fit(
         state.step,
         n_threads,
     )
-    order = np.arange(len(rows))
     progress = Progress(network, History(), epochs, trainer.n_batches)
     callbacks = [*callbacks, ProgressBar()] if verbose else list(callbacks)
     for callback in callbacks:
         callback.on_fit_begin(progress)
     try:
-        for _ in range(epochs):
-            if shuffle:
-                _shuffle(order, network.seed, state.epoch)
+        for order in islice(_orders(len(rows), network.seed, state.epoch, shuffle), epochs):
             seconds = _run_epoch(trainer, order, progress, callbacks)
             _keep(network, state, trainer)
             state.epoch += 1
@@ -198,11 +196,18 @@ def _state(network: MLP, optimizer: Optimizer) -> TrainingState:
     return state
 
 
-def _shuffle(order: NDArray[np.int64], seed: int, epoch: int) -> None:
-    """Write the rows in the order of this epoch: a function of the seed and the epoch alone."""
-    # Counter-based (Salmon et al. 2011): stream 1 of the seed, at the epoch's own place in it.
-    philox = np.random.Philox(key=np.array([seed, 1], np.uint64), counter=np.array([0, 0, 0, epoch], np.uint64))
-    _kernels.shuffle(order, philox.random_raw(3).view(np.uint32))
+def _orders(n: int, seed: int, epoch: int, shuffle: bool) -> Iterator[NDArray[np.int64]]:
+    """Yield the rows in the order of this epoch and of those after it, in one array.
+
+    The order of an epoch is a function of the seed and its number alone.
+    """
+    order = np.arange(n)
+    # Counter-based (Salmon et al. 2011): stream 1 of the seed, of which each epoch has a block of four numbers.
+    philox = np.random.Philox(key=np.array([seed, 1], np.uint64), counter=epoch)
+    while True:
+        if shuffle:
+            _kernels.shuffle(order, philox.random_raw(4)[:3].view(np.uint32))
+        yield order
 
 
 def _run_epoch(trainer: Any, order: NDArray[np.int64], progress: Progress, callbacks: Sequence[Callback]) -> float:

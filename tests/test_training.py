@@ -5,6 +5,7 @@ import pickle
 import signal
 import time
 import tracemalloc
+from itertools import islice
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +17,7 @@ from fastmlp import MLP, SGD, Adam, AdamW, DivergenceError, reference, threads
 from fastmlp._kernels import OPENMP
 from fastmlp.callbacks import Callback
 from fastmlp.losses import LOSSES
-from fastmlp.training import _shuffle
+from fastmlp.training import _orders
 
 QUIET = {"verbose": False}
 
@@ -249,9 +250,7 @@ def test_other_seeds_give_other_orders_and_the_same_seed_the_same():
 
 
 def order(n, seed, epoch):
-    rows = np.empty(n, np.int64)
-    _shuffle(rows, seed, epoch)
-    return rows
+    return next(_orders(n, seed, epoch, shuffle=True))
 
 
 def test_orders():
@@ -261,11 +260,15 @@ def test_orders():
         for other in orders[:i]:
             assert np.sum(rows == other) < 20  # as many rows stay in place by chance: 1 on average
     np.testing.assert_array_equal(order(1000, 0, 1), orders[1])
+    later = islice(_orders(1000, 0, 0, shuffle=True), 1, None)
+    np.testing.assert_array_equal(next(later), orders[1])
+    np.testing.assert_array_equal(next(later), order(1000, 0, 2))
+    np.testing.assert_array_equal(next(_orders(1000, 0, 0, shuffle=False)), np.arange(1000))
 
 
 @pytest.mark.parametrize("n", [4, 10, 1500])
 def test_every_row_is_as_likely_in_every_place(n):
-    orders = np.array([order(n, 3, epoch) for epoch in range(20 * n)])
+    orders = np.array([rows.copy() for rows in islice(_orders(n, 3, 0, shuffle=True), 20 * n)])
     for place in (0, 1, n // 2, n - 1):
         assert stats.chisquare(np.bincount(orders[:, place], minlength=n)).pvalue > 1e-4
     steps = (orders[:, 1] - orders[:, 0]) % n
