@@ -3,6 +3,7 @@
 import ctypes
 import mmap
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ import numpy as np
 import pytest
 
 import fastmlp
+
+# Some tests press Ctrl-C, which a shell's background jobs, and what they start, are told to ignore.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Largest error, for float32 against float64, in units of: float32's epsilon x the square root of the summed length x
 # the largest magnitude of the expected array, or of its terms where these may cancel. The rounding errors of a sum add
