@@ -476,12 +476,12 @@ def test_unknown_and_missing_arguments_are_python_s_own_errors():
 # ---- Files and data
 
 BAD_FILES = {
-    "load of a number": (lambda path: fastmlp.load(3), TypeError, "not int"),
-    "load of None": (lambda path: fastmlp.load(None), TypeError, "not NoneType"),
+    "load of a number": (lambda path: fastmlp.load(3), TypeError, "path must be a path, not 3"),
+    "load of None": (lambda path: fastmlp.load(None), TypeError, "path must be a path, not None"),
     "load of nothing": (lambda path: fastmlp.load(path / "none"), FileNotFoundError, "none"),
     "load of a directory": (fastmlp.load, IsADirectoryError, "directory"),
     "load of text": (lambda path: fastmlp.load(__file__), fastmlp.FileFormatError, "test_checks.py"),
-    "save to a number": (lambda path: MLP(SIZES).save(3), TypeError, "not int"),
+    "save to a number": (lambda path: MLP(SIZES).save(3), TypeError, "path must be a path, not 3"),
     "save to a directory": (lambda path: MLP(SIZES).save(path), OSError, "directory"),
     "save into nothing": (lambda path: MLP(SIZES).save(path / "none" / "net"), FileNotFoundError, "none"),
     "an unknown split": (
