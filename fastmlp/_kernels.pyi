@@ -2,6 +2,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 OPENMP: bool
+COMPILER: str
 
 def isa() -> str: ...
 def isas() -> dict[str, bool]: ...

@@ -16,8 +16,10 @@ cdef extern from *:
     #endif
     """
     const int FM_OPENMP
+    const char *__VERSION__
 
 OPENMP = bool(FM_OPENMP)
+COMPILER = __VERSION__.decode()
 
 # Elements that a thread takes at a time in elementwise kernels: 64 KB, which stay in the L2 cache.
 cdef Py_ssize_t CHUNK = 16384
