@@ -12,10 +12,9 @@ class Trainer:
     cost: float
     def __init__(
         self,
-        layer_sizes: Sequence[int],
+        layers: Sequence[tuple[int, int, int, bool, int]],
         parameters: NDArray[np.float32],
         moments: Sequence[NDArray[np.float32]],
-        activation: int,
         loss: int,
         inputs: Inputs,
         labels: NDArray[np.int64] | None,

@@ -16,11 +16,11 @@ import time
 
 from fastmlp._inputs cimport Inputs
 from fastmlp._kernels cimport (
-    FM_ADAM, FM_IDENTITY, FM_NESTEROV, FM_PANEL, FM_RELU, FM_SGD, FM_STORE, aligned, fm_flush_denormals,
+    FM_ADAM, FM_NESTEROV, FM_PANEL, FM_SGD, FM_STORE, aligned, fm_flush_denormals,
     fm_loss_gradient, fm_restore_denormals, fm_step, kernels, loss_kernel,
 )
 from fastmlp._layers cimport (
-    UPDATE_ROWS, Layer, backward, forward, make_layer, pack, panel_floats, unpack, update, whole_gradient,
+    UPDATE_ROWS, Layer, backward, forward, make_layers, pack, panel_floats, unpack, update, whole_gradient,
 )
 from fastmlp._panels cimport (
     Buffers, Matrix, add_column_lists, drop_full_lists, list_columns, make_panels, make_rows, panels_of,
@@ -94,13 +94,14 @@ cdef class Trainer:
 
     Parameters
     ----------
-    layer_sizes : sequence of int
+    layers : list
+        As `fastmlp.layers.engine_layers` gives it.
     parameters : float32 array
         Flat, each layer's weights (k, m) and then its bias; read now, written by `store`.
     moments : list of two float32 arrays like `parameters`
         The optimizer's state; read now, written by `store`.
-    activation, loss : int
-        Their codes.
+    loss : int
+        Its code.
     inputs : Inputs
     labels : int64 array (n,) or None
     targets : float32 array (n, m) or None
@@ -162,22 +163,19 @@ cdef class Trainer:
     def __dealloc__(self):
         close_rendezvous(&self.rendezvous)
 
-    def __init__(self, layer_sizes, const float[::1] parameters, moments, int activation, int loss, Inputs inputs,
-                 labels, targets, sample_weight, Py_ssize_t batch_size, optimizer, Py_ssize_t step, int n_threads):
-        cdef Py_ssize_t l, k, m, i, sets, rows
+    def __init__(self, layers, const float[::1] parameters, moments, int loss, Inputs inputs, labels, targets,
+                 sample_weight, Py_ssize_t batch_size, optimizer, Py_ssize_t step, int n_threads):
+        cdef Py_ssize_t l, k, i, sets, rows
         cdef Buffers buffers = Buffers()
         self.buffers, self.inputs, self.n_threads, self.step = buffers, inputs, n_threads, step
         self.rendezvous.runs = <Run *>buffers.get(sizeof(Run) * n_threads)
-        self.n_layers = len(layer_sizes) - 1
-        self.n, self.m, self.batch_size = inputs.n, layer_sizes[self.n_layers], min(batch_size, inputs.n)
+        self.layers, self.n_layers = make_layers(layers, buffers), len(layers)
+        self.n, self.m, self.batch_size = inputs.n, self.layers[self.n_layers - 1].m, min(batch_size, inputs.n)
         self.n_batches = (self.n + self.batch_size - 1) // self.batch_size
         self.batch = self.n_batches
         self.label_of, self.target_of, self.weight_of = labels, targets, sample_weight
 
-        self.layers = <Layer *>buffers.get(sizeof(Layer) * self.n_layers)
         for l in range(self.n_layers):
-            k, m = layer_sizes[l], layer_sizes[l + 1]
-            self.layers[l] = make_layer(k, m, FM_IDENTITY if l == self.n_layers - 1 else activation)
             self.n_parameters += panel_floats(&self.layers[l])
         self.weights = buffers.floats(self.n_parameters)
         self.first, self.second = buffers.floats(self.n_parameters), buffers.floats(self.n_parameters)
@@ -218,12 +216,13 @@ cdef class Trainer:
 
     cdef add_activations(self, Matrix *h, Matrix *dz, Py_ssize_t rows):
         """Room for the activations of so many rows, and for their gradients."""
-        cdef bint lists = self.layers[0].activation == FM_RELU and not self.chained
         cdef Py_ssize_t l
+        cdef bint lists
         cdef Layer *layer
         h[0] = self.inputs.matrix(rows, self.buffers)
         for l in range(1, self.n_layers):
             layer = &self.layers[l]
+            lists = self.layers[l - 1].makes_zeros and not self.chained
             h[l] = make_panels(rows, layer.k, lists and worth_listing_hidden(rows, layer.k, layer.m), self.buffers)
             if h[l].listed:
                 add_column_lists(&h[l], self.buffers)
@@ -236,22 +235,20 @@ cdef class Trainer:
 
     cdef load(self, const float[::1] parameters, moments):
         cdef const float[::1] first = moments[0], second = moments[1]
-        cdef Py_ssize_t l, offset = 0
+        cdef Py_ssize_t l
         for l in range(self.n_layers):
-            pack(self.layers[l].weights, &self.layers[l], &parameters[offset])
-            pack(self.layers[l].first, &self.layers[l], &first[offset])
-            pack(self.layers[l].second, &self.layers[l], &second[offset])
-            offset += (self.layers[l].k + 1) * self.layers[l].m
+            pack(self.layers[l].weights, &self.layers[l], parameters)
+            pack(self.layers[l].first, &self.layers[l], first)
+            pack(self.layers[l].second, &self.layers[l], second)
 
     def store(self, float[::1] parameters, moments):
         """Write the network and the optimizer's state as they are after the last whole batch."""
         cdef float[::1] first = moments[0], second = moments[1]
-        cdef Py_ssize_t l, offset = 0
+        cdef Py_ssize_t l
         for l in range(self.n_layers):
-            unpack(&parameters[offset], &self.layers[l], self.layers[l].weights)
-            unpack(&first[offset], &self.layers[l], self.layers[l].first)
-            unpack(&second[offset], &self.layers[l], self.layers[l].second)
-            offset += (self.layers[l].k + 1) * self.layers[l].m
+            unpack(parameters, &self.layers[l], self.layers[l].weights)
+            unpack(first, &self.layers[l], self.layers[l].first)
+            unpack(second, &self.layers[l], self.layers[l].second)
 
     def is_finite(self):
         """Whether the network, the optimizer's state and the cost are."""

@@ -1,7 +1,7 @@
 """Layers in panels of 64 outputs, and what a thread does with one panel: forward, backward, update."""
 
 from fastmlp._kernels cimport fm_step
-from fastmlp._panels cimport Matrix
+from fastmlp._panels cimport Buffers, Matrix
 
 cdef enum:
     # Rows of a weight gradient made before the optimizer takes them, while they are in L1: four register tiles.
@@ -11,16 +11,18 @@ cdef struct Layer:
     Py_ssize_t k, m, panels
     Py_ssize_t ld               # between rows of a panel, and the panel's width but for the last one
     int activation
+    bint makes_zeros            # the activation: many of its outputs
+    Py_ssize_t offset           # of the weights in the caller's flat array
     # [panel][k + 1][ld]: the bias is the row after the weights, since its input is always 1
     float *weights
     float *first
     float *second
 
 
-cdef Layer make_layer(Py_ssize_t k, Py_ssize_t m, int activation) noexcept nogil
+cdef Layer *make_layers(layers, Buffers buffers) except NULL
 cdef Py_ssize_t panel_floats(const Layer *layer) noexcept nogil
-cdef void pack(float *panels, const Layer *layer, const float *flat) noexcept nogil
-cdef void unpack(float *flat, const Layer *layer, const float *panels) noexcept nogil
+cdef void pack(float *panels, const Layer *layer, const float[::1] parameters) noexcept nogil
+cdef void unpack(float[::1] parameters, const Layer *layer, const float *panels) noexcept nogil
 
 cdef void forward(const Layer *layer, const Matrix *x, const Matrix *h, Py_ssize_t panel, Py_ssize_t first,
                   Py_ssize_t n) noexcept nogil

@@ -5,30 +5,35 @@
 from libc.string cimport memset
 
 from fastmlp._kernels cimport FM_IDENTITY, FM_PANEL, aligned, fm_dense, fm_sparse, fm_step, kernels
-from fastmlp._panels cimport Matrix, columns_of, list_panel, panels_of, rows_of, width_of
+from fastmlp._panels cimport Buffers, Matrix, columns_of, list_panel, panels_of, rows_of, width_of
 
 
-cdef Layer make_layer(Py_ssize_t k, Py_ssize_t m, int activation) noexcept nogil:
-    cdef Layer layer
-    memset(&layer, 0, sizeof(Layer))
-    layer.k, layer.m, layer.panels, layer.activation = k, m, panels_of(m), activation
-    layer.ld = width_of(m, 0)
-    return layer
+cdef Layer *make_layers(layers, Buffers buffers) except NULL:
+    """The layers that `fastmlp.layers.engine_layers` describes, without memory for their parameters."""
+    cdef Layer *made = <Layer *>buffers.get(sizeof(Layer) * len(layers))
+    cdef Py_ssize_t l
+    for l, (k, m, activation, makes_zeros, offset) in enumerate(layers):
+        made[l].k, made[l].m, made[l].panels, made[l].ld = k, m, panels_of(m), width_of(m, 0)
+        made[l].activation, made[l].makes_zeros, made[l].offset = activation, makes_zeros, offset
+    return made
 
 
 cdef Py_ssize_t panel_floats(const Layer *layer) noexcept nogil:
     return layer.panels * (layer.k + 1) * layer.ld
 
 
-cdef void pack(float *panels, const Layer *layer, const float *flat) noexcept nogil:
-    """(k + 1, m) row-major to panels; the bias follows the weights in both."""
+cdef void pack(float *panels, const Layer *layer, const float[::1] parameters) noexcept nogil:
+    """A layer's weights and bias, (k + 1, m) row-major, to panels; the bias follows the weights in both."""
+    cdef const float *flat = &parameters[layer.offset]
     cdef Py_ssize_t p
     for p in range(layer.panels):
         kernels.copy(panels + p * (layer.k + 1) * layer.ld, layer.ld, flat + p * FM_PANEL, layer.m, layer.k + 1,
                      min(<Py_ssize_t>FM_PANEL, layer.m - p * FM_PANEL))
 
 
-cdef void unpack(float *flat, const Layer *layer, const float *panels) noexcept nogil:
+cdef void unpack(float[::1] parameters, const Layer *layer, const float *panels) noexcept nogil:
+    """The other way round."""
+    cdef float *flat = &parameters[layer.offset]
     cdef Py_ssize_t p
     for p in range(layer.panels):
         kernels.copy(flat + p * FM_PANEL, layer.m, panels + p * (layer.k + 1) * layer.ld, layer.ld, layer.k + 1,

@@ -8,8 +8,8 @@ from libc.stddef cimport ptrdiff_t
 
 import numpy as np
 
-from fastmlp._kernels cimport FM_IDENTITY, FM_PAD, FM_PANEL, FM_RELU, fm_entry, kernels
-from fastmlp._layers cimport Layer, forward, make_layer, pack, panel_floats
+from fastmlp._kernels cimport FM_PAD, FM_PANEL, fm_entry, kernels
+from fastmlp._layers cimport Layer, forward, make_layers, pack, panel_floats
 from fastmlp._panels cimport (
     BLOCK, Buffers, Matrix, add_lists, list_row, make_matrix, make_panels, make_rows, panels_of, set_blocks,
     sparse_enough, worth_listing,
@@ -27,30 +27,31 @@ cdef enum:
 FLOAT32 = np.dtype(np.float32)
 
 
-def logits(float[:, ::1] out, layer_sizes, const float[::1] parameters, int activation, const float[:, ::1] X,
-           int n_threads):
+def logits(float[:, ::1] out, layers, const float[::1] parameters, const float[:, ::1] X, int n_threads):
     """Write the network's outputs before the loss's own activation to out (n, m)."""
-    cdef Py_ssize_t n_layers = len(layer_sizes) - 1, n = X.shape[0], rows = min(n, PREDICT_ROWS)
-    cdef Py_ssize_t l, offset = 0, task, thread, m = layer_sizes[n_layers]
+    cdef Py_ssize_t n_layers = len(layers), n = X.shape[0], rows = min(n, PREDICT_ROWS), l, task, thread
     cdef Buffers buffers = Buffers()
-    cdef Layer *layers = <Layer *>buffers.get(sizeof(Layer) * n_layers)
+    cdef Layer *network = make_layers(layers, buffers)
     # One set of activations a thread
     cdef Matrix *h = <Matrix *>buffers.get(sizeof(Matrix) * (n_layers + 1) * n_threads)
     for l in range(n_layers):
-        layers[l] = make_layer(layer_sizes[l], layer_sizes[l + 1], FM_IDENTITY if l == n_layers - 1 else activation)
-        layers[l].weights = buffers.floats(panel_floats(&layers[l]))
-        pack(layers[l].weights, &layers[l], &parameters[offset])
-        offset += (layers[l].k + 1) * layers[l].m
+        network[l].weights = buffers.floats(panel_floats(&network[l]))
+        pack(network[l].weights, &network[l], parameters)
     for thread in range(n_threads):
-        h[thread * (n_layers + 1)] = make_input(rows, layers[0].k, layers[0].m, buffers)
-        for l in range(n_layers):
-            h[thread * (n_layers + 1) + l + 1] = (
-                make_rows(rows, m, buffers) if l == n_layers - 1 else
-                make_panels(rows, layers[l].m, activation == FM_RELU and worth_listing(layers[l].m, layer_sizes[l + 2]),
-                            buffers))
+        add_activations(h + thread * (n_layers + 1), network, n_layers, rows, buffers)
     for task in prange((n + rows - 1) // rows, nogil=True, num_threads=n_threads, schedule="dynamic"):
-        predict_rows(&out[task * rows, 0], layers, n_layers, h + threadid() * (n_layers + 1), &X[task * rows, 0],
+        predict_rows(&out[task * rows, 0], network, n_layers, h + threadid() * (n_layers + 1), &X[task * rows, 0],
                      min(rows, n - task * rows))
+
+
+cdef add_activations(Matrix *h, const Layer *layers, Py_ssize_t n_layers, Py_ssize_t rows, Buffers buffers):
+    """Room for the activations of so many rows."""
+    cdef Py_ssize_t l
+    h[0] = make_input(rows, layers[0].k, layers[0].m, buffers)
+    for l in range(1, n_layers):
+        h[l] = make_panels(rows, layers[l].k, layers[l - 1].makes_zeros and worth_listing(layers[l].k, layers[l].m),
+                           buffers)
+    h[n_layers] = make_rows(rows, layers[n_layers - 1].m, buffers)
 
 
 cdef Matrix make_input(Py_ssize_t capacity, Py_ssize_t k, Py_ssize_t m, Buffers buffers):
@@ -94,24 +95,21 @@ cdef class FewRows:
 
     Parameters
     ----------
-    layer_sizes : sequence of int
+    layers : list
+        As `fastmlp.layers.engine_layers` gives it.
     parameters : float32 array
-    activation : int
-        Its code.
     """
 
     cdef const float[::1] parameters
-    cdef int activation
+    cdef Buffers buffers
+    cdef Layer *layers
     cdef Py_ssize_t n_layers
-    cdef Py_ssize_t sizes[MOST_LAYERS + 1]
     cdef bint small
 
-    def __init__(self, layer_sizes, const float[::1] parameters, int activation):
-        self.parameters, self.activation, self.n_layers = parameters, activation, len(layer_sizes) - 1
-        self.small = self.n_layers <= MOST_LAYERS and max(layer_sizes[1:]) <= WIDEST
-        if self.small:
-            for i, size in enumerate(layer_sizes):
-                self.sizes[i] = size
+    def __init__(self, layers, const float[::1] parameters):
+        self.parameters, self.buffers, self.n_layers = parameters, Buffers(), len(layers)
+        self.layers = make_layers(layers, self.buffers)
+        self.small = self.n_layers <= MOST_LAYERS and max(m for _, m, *_ in layers) <= WIDEST
 
     def logits(self, X):
         """Outputs before the loss's own activation, (n, m).
@@ -127,9 +125,9 @@ cdef class FewRows:
             rows = X
         except ValueError:  # another shape or layout
             return None
-        if not 0 < rows.shape[0] <= FEW_ROWS or rows.shape[1] != self.sizes[0] or not is_finite(rows):
+        if not 0 < rows.shape[0] <= FEW_ROWS or rows.shape[1] != self.layers[0].k or not is_finite(rows):
             return None
-        outputs = np.empty((rows.shape[0], self.sizes[self.n_layers]), FLOAT32)
+        outputs = np.empty((rows.shape[0], self.layers[self.n_layers - 1].m), FLOAT32)
         out = outputs
         with nogil:
             for i in range(rows.shape[0]):
@@ -138,17 +136,17 @@ cdef class FewRows:
 
     cdef void predict(self, float *out, const float *x) noexcept nogil:
         cdef float h[2][WIDEST]
-        cdef const float *weights = &self.parameters[0]
-        cdef Py_ssize_t l, k, m
+        cdef Py_ssize_t l
+        cdef const Layer *layer
+        cdef const float *weights
         for l in range(self.n_layers):
-            k, m = self.sizes[l], self.sizes[l + 1]
+            layer, weights = &self.layers[l], &self.parameters[self.layers[l].offset]
             if l == self.n_layers - 1:
-                kernels.row(out, x, weights, k, m)
+                kernels.row(out, x, weights, layer.k, layer.m)
             else:
-                kernels.row(h[l % 2], x, weights, k, m)
-                kernels.activate(h[l % 2], m, self.activation)
+                kernels.row(h[l % 2], x, weights, layer.k, layer.m)
+                kernels.activate(h[l % 2], layer.m, layer.activation)
                 x = h[l % 2]
-            weights += (k + 1) * m
 
 
 cdef bint is_finite(const float[:, ::1] rows) noexcept nogil:

@@ -26,6 +26,8 @@ class Activation(NamedTuple):
         z -> h, for an array of any shape.
     derivative : callable
         h -> dh/dz. It takes the *output*, so that z need not be kept for the backward pass.
+    makes_zeros : bool
+        Whether many outputs are exactly 0, which the engine then leaves out of the next products.
 
     Examples
     --------
@@ -41,6 +43,7 @@ class Activation(NamedTuple):
     code: int
     forward: Callable[[ArrayLike], Array]
     derivative: Callable[[ArrayLike], Array]
+    makes_zeros: bool = False
 
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -50,6 +53,7 @@ ACTIVATIONS: dict[str, Activation] = {
         code=1,
         forward=lambda z: np.maximum(float64(z), 0.0),
         derivative=lambda h: float64(np.greater(h, 0)),
+        makes_zeros=True,
     ),
     # LeCun et al. 1998, "Efficient BackProp", section 4.4, without its scaling constants.
     "tanh": Activation(

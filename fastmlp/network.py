@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import _prediction, checks, kernels, threads
 from fastmlp.activations import ACTIVATIONS
+from fastmlp.layers import Layer, engine_layers, layers_of, layout, n_parameters
 from fastmlp.losses import LOSSES
 from fastmlp.optimizers import Optimizer
 from fastmlp.sparse import SparseRows
@@ -85,15 +86,16 @@ class MLP:
         seed: int = 0,
         n_threads: int | None = None,
     ) -> None:
-        self._layer_sizes = _sizes(layer_sizes)
-        self._activation = checks.one_of("activation", activation, ACTIVATIONS)
+        sizes = _sizes(layer_sizes)
+        self._layers = layers_of(sizes, checks.one_of("activation", activation, ACTIVATIONS))
+        self._activation = activation
         self._loss = checks.one_of("loss", loss, LOSSES)
         self.init = checks.one_of("init", init, INITS)
         self.seed = checks.integer("seed", seed, least=0, most=2**64 - 1)
         self.n_threads = None if n_threads is None else checks.integer("n_threads", n_threads, 1, MAX_THREADS)
-        if loss == "cross_entropy" and self.layer_sizes[-1] < 2:
+        if loss == "cross_entropy" and sizes[-1] < 2:
             raise ValueError("layer_sizes must end in at least 2 outputs for loss='cross_entropy', not 1")
-        self._parameters = _initial(self.layer_sizes, self.init, self.seed)
+        self._parameters = _initial(self.layers, self.init, self.seed)
         self._state: TrainingState | None = None
         self._few_rows = self._reader()
 
@@ -108,9 +110,14 @@ class MLP:
         return f"MLP({self.layer_sizes}, activation={self.activation!r}, loss={self.loss!r}, seed={self.seed})"
 
     @property
+    def layers(self) -> tuple[Layer, ...]:
+        """What each layer is: its inputs, its units, its activation."""
+        return self._layers
+
+    @property
     def layer_sizes(self) -> tuple[int, ...]:
         """Inputs, units of each hidden layer, outputs."""
-        return self._layer_sizes
+        return self.layers[0].inputs, *(layer.units for layer in self.layers)
 
     @property
     def activation(self) -> str:
@@ -133,12 +140,12 @@ class MLP:
     @property
     def weights(self) -> list[Float32]:
         """Weights of each layer, (n_in, n_out): views of `parameters`."""
-        return [matrix[:-1] for matrix in self._matrices()]
+        return self._views("weights")
 
     @property
     def biases(self) -> list[Float32]:
         """Bias of each layer, (n_out,): views of `parameters`."""
-        return [matrix[-1] for matrix in self._matrices()]
+        return self._views("bias")
 
     def fit(
         self,
@@ -350,27 +357,27 @@ class MLP:
 
         files.save(self, path)
 
-    def _matrices(self) -> list[Float32]:
-        """Each layer's weights and, as their last row, its bias."""
-        matrices, start = [], 0
-        for k, m in pairwise(self.layer_sizes):
-            matrices.append(self._parameters[start : start + (k + 1) * m].reshape(k + 1, m))
-            start += (k + 1) * m
-        return matrices
+    def _views(self, name: str) -> list[Float32]:
+        """Return the parameters of this name, of each layer."""
+        return [
+            self._parameters[offset : offset + math.prod(shape)].reshape(shape)
+            for _, found, offset, shape in layout(self.layers)
+            if found == name
+        ]
 
     def _reader(self) -> _prediction.FewRows:
-        return _prediction.FewRows(self.layer_sizes, self._parameters, ACTIVATIONS[self.activation].code)
+        return _prediction.FewRows(engine_layers(self.layers), self._parameters)
 
     def _logits(self, rows: Float32 | SparseRows) -> Float32:
         outputs = np.empty((len(rows), self.layer_sizes[-1]), np.float32)
         # Sparse rows are made dense some at a time: the engine lists their values again, in passing.
         step = max(1, DENSE_VALUES // self.layer_sizes[0]) if isinstance(rows, SparseRows) else max(1, len(rows))
-        code = ACTIVATIONS[self.activation].code
+        layers = engine_layers(self.layers)
         for first in range(0, len(rows), step):
             part = outputs[first : first + step]
             dense = rows.dense(first, first + len(part)) if isinstance(rows, SparseRows) else rows
             n_threads = threads.choose(self.n_threads, len(part) * self._parameters.size / RATE)
-            _prediction.logits(part, self.layer_sizes, self._parameters, code, dense, n_threads)
+            _prediction.logits(part, layers, self._parameters, dense, n_threads)
         if not np.isfinite(outputs).all():
             self._require_finite()
         return outputs
@@ -408,17 +415,17 @@ def _sizes(layer_sizes: Sequence[int]) -> tuple[int, ...]:
     )
     if len(sizes) < 2:
         raise ValueError(f"layer_sizes must have at least inputs and outputs, not {sizes}")
-    n_parameters = sum((k + 1) * m for k, m in pairwise(sizes))
-    if n_parameters >= 2**60:  # 4 bytes each: no array can be longer
-        raise ValueError(f"layer_sizes must make less than 2**60 parameters; {sizes} makes {n_parameters}")
+    count = n_parameters(layers_of(sizes, "identity"))
+    if count >= 2**60:  # 4 bytes each: no array can be longer
+        raise ValueError(f"layer_sizes must make less than 2**60 parameters; {sizes} makes {count}")
     return sizes
 
 
-def _initial(layer_sizes: tuple[int, ...], init: str, seed: int) -> Float32:
+def _initial(layers: Sequence[Layer], init: str, seed: int) -> Float32:
     """First parameters, drawn layer by layer from the seed."""
     generator = np.random.Generator(np.random.Philox(key=np.array([seed, 0], np.uint64)))
     pieces = []
-    for k, m in pairwise(layer_sizes):
+    for k, m, _ in layers:
         if init == "normal":
             pieces.append(generator.standard_normal((k + 1) * m, dtype=np.float32))
             continue

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import _engine, _inputs, _kernels, checks, threads
-from fastmlp.activations import ACTIVATIONS
 from fastmlp.callbacks import Callback, Progress, ProgressBar
 from fastmlp.errors import DivergenceError
+from fastmlp.layers import engine_layers
 from fastmlp.losses import LOSSES
 from fastmlp.network import RATE
 from fastmlp.optimizers import SGD, Adam, Optimizer
@@ -126,12 +126,11 @@ def fit(
     batch = min(batch_size, len(rows))
     # Forward, input gradient and weight gradient, in phases that the threads share.
     work = 3 * batch * network.parameters.size / RATE
-    n_threads = threads.choose(network.n_threads, work / (2 * len(network.layer_sizes)))
+    n_threads = threads.choose(network.n_threads, work / (2 * len(network.layers) + 2))
     trainer = _engine.Trainer(
-        network.layer_sizes,
+        engine_layers(network.layers),
         network.parameters,
         state.moments,
-        ACTIVATIONS[network.activation].code,
         LOSSES[network.loss].code,
         _inputs.Inputs(rows, network.layer_sizes[1], n_threads),
         targets.labels,

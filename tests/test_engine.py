@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fastmlp import SGD, Adam, AdamW, _engine, _inputs, _prediction, kernels, reference
 from fastmlp.activations import ACTIVATIONS
+from fastmlp.layers import engine_layers, layers_of
 from fastmlp.losses import LOSSES
 
 # One unit, odd numbers, both sides of a vector's 16 and a panel's 64, outputs of several panels, many layers
@@ -89,7 +90,7 @@ def flat(layers):
     return np.concatenate([np.ravel(layer) for layer in layers])
 
 
-def layers_of(parameters, sizes):
+def matrices(parameters, sizes):
     """Each layer's weights (k, m) with the bias as their last row."""
     ends = np.cumsum([(k + 1) * m for k, m in pairwise(sizes)])
     return [
@@ -98,8 +99,12 @@ def layers_of(parameters, sizes):
 
 
 def weights_and_biases(parameters, sizes):
-    layers = layers_of(np.asarray(parameters, np.float64), sizes)
+    layers = matrices(np.asarray(parameters, np.float64), sizes)
     return [layer[:-1] for layer in layers], [layer[-1] for layer in layers]
+
+
+def layers_of_problem(problem):
+    return engine_layers(layers_of(problem.sizes, problem.activation))
 
 
 def order(problem, epoch):
@@ -110,10 +115,9 @@ def start(problem, optimizer, batch_size, *, n_threads=1, state=None):
     """Set up a run, from the problem's parameters or from where another run ended."""
     state = state or Run(problem.parameters, [np.zeros_like(problem.parameters)] * 2, 0.0, 0)
     return _engine.Trainer(
-        problem.sizes,
+        layers_of_problem(problem),
         state.parameters,
         state.moments,
-        ACTIVATIONS[problem.activation].code,
         LOSSES[problem.loss].code,
         _inputs.Inputs(problem.X, problem.sizes[1], n_threads),
         problem.labels,
@@ -207,7 +211,7 @@ def assert_gradient_is_right(assert_close, problem, gradient, cost=None):
     summed = max(*problem.sizes, len(problem.X))
     if cost is not None:
         assert_close(cost, expected_cost, "cost", summed, terms=1)
-    layers = (layers_of(array, problem.sizes) for array in (gradient, join(dweights, dbiases)))
+    layers = (matrices(array, problem.sizes) for array in (gradient, join(dweights, dbiases)))
     for actual, wanted, terms in zip(*layers, magnitudes(problem), strict=True):
         assert_close(actual, wanted, "gradient", summed, terms)
 
@@ -274,7 +278,7 @@ def test_the_comparison_notices_a_gradient_that_is_off_by_one_percent(activation
     gradient = train(case, GRADIENT, 25).moments[0]
     assert_gradient_is_right(assert_close, case, gradient)
     wrong = [1.01 * gradient, np.zeros_like(gradient), np.full_like(gradient, np.nan)]
-    layers = layers_of(gradient, case.sizes)
+    layers = matrices(gradient, case.sizes)
     for i, layer in enumerate(layers):
         # In the largest entry of a layer, and in the smallest that is a hundredth of it; in the whole layer
         magnitudes = np.abs(layer).ravel()
@@ -360,7 +364,7 @@ def test_lists_of_any_shape_hold_the_inputs(k, n, assert_close):
 def test_hidden_units_that_are_all_zero_or_never(bias, assert_close):
     """Lists are dropped for the dense product where an epoch's batches are full, and come back with the next epoch."""
     case = problem((70, 128, 130, 5), 300, loss="squared_error")
-    layers = [layer.copy() for layer in layers_of(case.parameters, case.sizes)]
+    layers = [layer.copy() for layer in matrices(case.parameters, case.sizes)]
     for layer in layers[:-1]:
         layer[-1] = bias
     if bias > 0:
@@ -512,7 +516,7 @@ def test_moments_do_not_decay_into_denormal_numbers(n_threads):
     run = train(case._replace(X=X), Adam(), 5, epochs=steps, n_threads=n_threads, state=state)
     for moment in run.moments:
         assert not np.any((moment != 0) & (np.abs(moment) < np.finfo(np.float32).tiny))
-    assert not layers_of(run.moments[0], case.sizes)[0][10:60].any()
+    assert not matrices(run.moments[0], case.sizes)[0][10:60].any()
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
@@ -568,7 +572,7 @@ def test_nothing_beyond_the_arrays_is_read_or_written(sizes, zeros, at_the_end):
         places = [at_the_end(case.parameters) for _ in range(3)]
         trainer.store(places[0], places[1:])
         out = at_the_end(np.empty((n, sizes[-1]), np.float32))
-        _prediction.logits(out, sizes, fenced.parameters, ACTIVATIONS["relu"].code, fenced.X, 1)
+        _prediction.logits(out, layers_of_problem(case), fenced.parameters, fenced.X, 1)
 
 
 # ---- Prediction ------------------------------------------------------------------------------------------------------
@@ -576,8 +580,7 @@ def test_nothing_beyond_the_arrays_is_read_or_written(sizes, zeros, at_the_end):
 
 def predict(problem, n_threads=1):
     out = np.full((len(problem.X), problem.sizes[-1]), np.nan, np.float32)
-    code = ACTIVATIONS[problem.activation].code
-    _prediction.logits(out, problem.sizes, problem.parameters, code, problem.X, n_threads)
+    _prediction.logits(out, layers_of_problem(problem), problem.parameters, problem.X, n_threads)
     return out
 
 
@@ -616,14 +619,14 @@ def test_a_row_has_the_same_logits_alone():
 def test_logits_with_hidden_units_that_are_all_zero_or_never(assert_close):
     for bias in (-50.0, 50.0):
         case = problem((70, 128, 130, 5), 100)
-        layers = [layer.copy() for layer in layers_of(case.parameters, case.sizes)]
+        layers = [layer.copy() for layer in matrices(case.parameters, case.sizes)]
         layers[0][-1] = bias
         case = case._replace(parameters=flat(layers))
         assert_logits_are_right(assert_close, case, predict(case), terms=abs(bias))
 
 
 def few_rows(problem):
-    return _prediction.FewRows(problem.sizes, problem.parameters, ACTIVATIONS[problem.activation].code)
+    return _prediction.FewRows(layers_of_problem(problem), problem.parameters)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -1,0 +1,118 @@
+"""What a layer is, and where each of its parameters lies in the network's flat array: the one home of that layout."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from fastmlp.activations import ACTIVATIONS
+
+__all__ = ["Layer", "Parameter", "engine_layers", "layers_of", "layout", "n_parameters"]
+
+
+class Layer(NamedTuple):
+    """A dense layer: h = activation(x weights + bias).
+
+    Attributes
+    ----------
+    inputs, units : int
+        Values of a row that it reads (k), and that it makes (m).
+    activation : str
+        A name of `fastmlp.activations.ACTIVATIONS`.
+
+    Examples
+    --------
+    >>> from fastmlp.layers import Layer
+    >>> Layer(inputs=784, units=256, activation="relu").units
+    256
+    """
+
+    inputs: int
+    units: int
+    activation: str
+
+
+class Parameter(NamedTuple):
+    """A matrix or a row of parameters within the flat array.
+
+    Attributes
+    ----------
+    layer : int
+        Its layer, from 0.
+    name : {"weights", "bias"}
+    offset : int
+        Of its first value.
+    shape : tuple of int
+        (inputs, units), row by row; or (units,).
+
+    Examples
+    --------
+    >>> from fastmlp.layers import layers_of, layout
+    >>> list(layout(layers_of((3, 4, 2), "relu")))[1]
+    Parameter(layer=0, name='bias', offset=12, shape=(4,))
+    """
+
+    layer: int
+    name: str
+    offset: int
+    shape: tuple[int, ...]
+
+
+def layers_of(layer_sizes: Sequence[int], activation: str) -> tuple[Layer, ...]:
+    """Return layers between these sizes, all with this activation but the last, whose outputs are the loss's logits.
+
+    Examples
+    --------
+    >>> from fastmlp.layers import layers_of
+    >>> [layer.activation for layer in layers_of((3, 4, 2), "tanh")]
+    ['tanh', 'identity']
+    """
+    last = len(layer_sizes) - 2
+    return tuple(Layer(k, m, "identity" if i == last else activation) for i, (k, m) in enumerate(pairwise(layer_sizes)))
+
+
+def layout(layers: Iterable[Layer]) -> Iterator[Parameter]:
+    """Yield the parameters of each layer in their order: its weights and, right after them, its bias.
+
+    Examples
+    --------
+    >>> from fastmlp.layers import layers_of, layout
+    >>> [parameter.offset for parameter in layout(layers_of((3, 4, 2), "relu"))]
+    [0, 12, 16, 24]
+    """
+    offset = 0
+    for i, layer in enumerate(layers):
+        yield Parameter(i, "weights", offset, (layer.inputs, layer.units))
+        offset += layer.inputs * layer.units
+        yield Parameter(i, "bias", offset, (layer.units,))
+        offset += layer.units
+
+
+def n_parameters(layers: Iterable[Layer]) -> int:
+    """Return how many parameters the layers have.
+
+    Examples
+    --------
+    >>> from fastmlp.layers import layers_of, n_parameters
+    >>> n_parameters(layers_of((3, 4, 2), "relu"))
+    26
+    """
+    return sum((layer.inputs + 1) * layer.units for layer in layers)
+
+
+def engine_layers(layers: Sequence[Layer]) -> list[tuple[int, int, int, bool, int]]:
+    """Return what the engine reads of each layer: inputs, units, code of its activation, if that makes zeros, offset.
+
+    The offset is that of its weights, which its bias follows.
+
+    Examples
+    --------
+    >>> from fastmlp.layers import engine_layers, layers_of
+    >>> engine_layers(layers_of((3, 4, 2), "relu"))
+    [(3, 4, 1, True, 0), (4, 2, 0, False, 16)]
+    """
+    offsets = [parameter.offset for parameter in layout(layers) if parameter.name == "weights"]
+    activations = [ACTIVATIONS[layer.activation] for layer in layers]
+    return [
+        (layer.inputs, layer.units, activation.code, activation.makes_zeros, offset)
+        for layer, activation, offset in zip(layers, activations, offsets, strict=True)
+    ]
