@@ -71,10 +71,10 @@ class BuildExtensions(build_ext):
         return True
 
 
-def extension(name):
+def extension(path):
     return Extension(
-        f"fastmlp.{name}",
-        [f"fastmlp/{name}.pyx"],
+        ".".join(path.with_suffix("").parts),
+        [str(path)],
         include_dirs=["src", "fastmlp"],
         depends=[*SOURCES, "fastmlp/_rendezvous.h"],
         # Cython's own output: -O3 would only make it larger.
@@ -84,6 +84,6 @@ def extension(name):
 
 setup(
     libraries=LIBRARIES,
-    ext_modules=cythonize([extension(path.stem) for path in sorted(Path("fastmlp").glob("*.pyx"))]),
+    ext_modules=cythonize([extension(path) for path in sorted(Path("fastmlp").rglob("*.pyx"))]),
     cmdclass={"build_ext": BuildExtensions},
 )

@@ -15,7 +15,6 @@ cdef extern from "fastmlp.h" nogil:
         FM_CROSS_ENTROPY
         FM_BINARY_CROSS_ENTROPY
         FM_SQUARED_ERROR
-        FM_STORE
         FM_SGD
         FM_NESTEROV
         FM_ADAM
@@ -58,6 +57,7 @@ cdef extern from "fastmlp.h" nogil:
         void (*gather)(float *out, const float *x, const int64_t *rows, ptrdiff_t n, ptrdiff_t k) noexcept nogil
         void (*transpose)(float *out, ptrdiff_t ld_out, const float *x, ptrdiff_t ld_in, ptrdiff_t rows,
                           ptrdiff_t columns) noexcept nogil
+        void (*scale)(float *x, float factor, ptrdiff_t n) noexcept nogil
         void (*column_sums)(float *sums, const float *x, ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t width) noexcept nogil
         void (*activate)(float *h, ptrdiff_t count, int activation) noexcept nogil
         void (*activate_backward)(float *dz, const float *h, ptrdiff_t count, int activation) noexcept nogil

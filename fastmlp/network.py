@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import _prediction, checks, kernels, threads
+from fastmlp import checks, kernels, threads
 from fastmlp.activations import ACTIVATIONS
+from fastmlp.engine.prediction import PREDICT_ROWS, FewRows, Predictor
+from fastmlp.engine.rows import Rows
 from fastmlp.layers import Layer, engine_layers, layers_of, layout, n_parameters
 from fastmlp.losses import LOSSES
 from fastmlp.optimizers import Optimizer
@@ -31,8 +33,8 @@ INITS = ("he", "glorot", "normal")
 # overestimate of the work would start threads that cost more than they do.
 RATE = 50e9
 
-# Values of sparse rows that are made dense at a time.
-DENSE_VALUES = 4 << 20
+# Seconds of prediction between two looks at signals.
+SLICE = 0.02
 
 # Beyond any machine; a process that asks for more threads than it may start is ended by OpenMP.
 MAX_THREADS = 1024
@@ -365,19 +367,25 @@ class MLP:
             if found == name
         ]
 
-    def _reader(self) -> _prediction.FewRows:
-        return _prediction.FewRows(engine_layers(self.layers), self._parameters)
+    def _reader(self) -> FewRows:
+        return FewRows(engine_layers(self.layers), self._parameters)
 
     def _logits(self, rows: Float32 | SparseRows) -> Float32:
         outputs = np.empty((len(rows), self.layer_sizes[-1]), np.float32)
-        # Sparse rows are made dense some at a time: the engine lists their values again, in passing.
-        step = max(1, DENSE_VALUES // self.layer_sizes[0]) if isinstance(rows, SparseRows) else max(1, len(rows))
-        layers = engine_layers(self.layers)
+        n_threads = threads.choose(self.n_threads, len(rows) * self._parameters.size / RATE)
+        listed = None
+        if isinstance(rows, SparseRows) and rows.is_sparse:
+            listed = Rows(rows, self.layers[0].units, n_threads)
+        predictor = Predictor(engine_layers(self.layers), self._parameters, n_threads, listed)
+        # Some rows at a time, so that Ctrl-C is heard between them, and those of a full matrix take memory in turn.
+        step = max(1, int(SLICE * n_threads * RATE / self._parameters.size), PREDICT_ROWS * n_threads)
         for first in range(0, len(rows), step):
             part = outputs[first : first + step]
-            dense = rows.dense(first, first + len(part)) if isinstance(rows, SparseRows) else rows
-            n_threads = threads.choose(self.n_threads, len(part) * self._parameters.size / RATE)
-            _prediction.logits(part, layers, self._parameters, dense, n_threads)
+            if listed is not None:
+                predictor.logits(part, None, first)
+            else:
+                end = first + len(part)
+                predictor.logits(part, rows.dense(first, end) if isinstance(rows, SparseRows) else rows[first:end])
         if not np.isfinite(outputs).all():
             self._require_finite()
         return outputs

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmlp.engine.matrix import sparse_enough
+
 __all__ = ["SparseRows", "is_sparse"]
 
 
@@ -70,6 +72,11 @@ class SparseRows:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether they have enough zeros for the engine to leave out."""
+        return sparse_enough(len(self.values), *self.shape)
 
     def place(self, i: int) -> tuple[int, int]:
         """Return the row and column of values[i].

@@ -36,11 +36,11 @@ typedef struct {
     const ptrdiff_t *begin, *end;
 } fm_sparse;
 
-/* One step of an optimizer. FM_STORE leaves the weights and puts the gradient in the first moment. Adam's rate is
+/* One step of an optimizer. Adam's rate is
  * learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t) and its epsilon is scaled by sqrt(1 - beta_2^t): algorithm 1 of
  * Kingma & Ba (2015) with the corrections taken out of the loop. beta_1 is SGD's momentum. decay is
  * 1 - learning_rate * weight_decay. */
-enum fm_rule { FM_STORE, FM_SGD, FM_NESTEROV, FM_ADAM };
+enum fm_rule { FM_SGD, FM_NESTEROV, FM_ADAM };
 
 typedef struct {
     int rule;
@@ -80,6 +80,7 @@ typedef struct {
     void (*gather)(float *out, const float *in, const int64_t *rows, ptrdiff_t n, ptrdiff_t k);
     void (*transpose)(float *out, ptrdiff_t ld_out, const float *in, ptrdiff_t ld_in, ptrdiff_t rows,
                       ptrdiff_t columns);
+    void (*scale)(float *x, float factor, ptrdiff_t n);
     void (*column_sums)(float *sums, const float *x, ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t width);
 
     /* In place: z becomes h; dh becomes dz = dh * (dh / dz), the derivative expressed by the output h. */

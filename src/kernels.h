@@ -264,6 +264,10 @@ static void transpose(float *restrict out, ptrdiff_t ld_out, const float *restri
             out[j * ld_out + i] = in[i * ld_in + j];
 }
 
+static void scale(float *x, float factor, ptrdiff_t n) {
+    for (ptrdiff_t i = 0; i < n; i++) x[i] *= factor;
+}
+
 static void column_sums(float *restrict sums, const float *restrict x, ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t width) {
     memset(sums, 0, (size_t)width * sizeof *sums);
     for (ptrdiff_t i = 0; i < n; i++)
@@ -492,9 +496,7 @@ INLINE vec square_root(vec x) {
 }
 
 INLINE void update_vec(float *w, float *first, float *second, vec g, const fm_step *s, const int rule) {
-    if (rule == FM_STORE) {
-        store(first, g);
-    } else if (rule == FM_ADAM) {
+    if (rule == FM_ADAM) {
         const vec m = s->beta_1 * load(first) + s->one_minus_beta_1 * g;
         const vec v = s->beta_2 * load(second) + s->one_minus_beta_2 * (g * g);
         store(first, m);
@@ -525,7 +527,6 @@ INLINE void update_flat(float *w, float *first, float *second, const float *g, p
 
 static void update(float *w, float *first, float *second, const float *g, ptrdiff_t count, const fm_step *step) {
     switch (step->rule) {
-        case FM_STORE: update_flat(w, first, second, g, count, step, FM_STORE); break;
         case FM_SGD: update_flat(w, first, second, g, count, step, FM_SGD); break;
         case FM_NESTEROV: update_flat(w, first, second, g, count, step, FM_NESTEROV); break;
         case FM_ADAM: update_flat(w, first, second, g, count, step, FM_ADAM); break;
@@ -575,7 +576,6 @@ INLINE void sparse_update_as(float *w, float *first, float *second, ptrdiff_t ld
 static void sparse_update(float *w, float *first, float *second, ptrdiff_t ld, fm_sparse a, const float *b,
                           ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t width, const fm_step *step) {
     switch (step->rule) {
-        case FM_STORE: sparse_update_as(w, first, second, ld, a, b, ldb, n, width, step, FM_STORE); break;
         case FM_SGD: sparse_update_as(w, first, second, ld, a, b, ldb, n, width, step, FM_SGD); break;
         case FM_NESTEROV: sparse_update_as(w, first, second, ld, a, b, ldb, n, width, step, FM_NESTEROV); break;
         case FM_ADAM: sparse_update_as(w, first, second, ld, a, b, ldb, n, width, step, FM_ADAM); break;
@@ -641,6 +641,7 @@ const fm_kernels TABLE = {
     .copy = copy,
     .gather = gather,
     .transpose = transpose,
+    .scale = scale,
     .column_sums = column_sums,
     .activate = activate,
     .activate_backward = activate_backward,

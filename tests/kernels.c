@@ -220,7 +220,8 @@ static void check_moves(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
     const ptrdiff_t width = padded(m), ld = width + 1, ld_copy = m + 2, ld_turned = n + 2;
     const float *x = floats(span(n, ld, width), 1), zeros[128] = {0};
     float *copied = floats(span(n, ld_copy, m), 1), *turned = floats(span(m, ld_turned, n), 1),
-          *sums = floats(width, 1);
+          *sums = floats(width, 1), *scaled = floats(n * m, 1);
+    double *e_scaled = doubles(scaled, n * m);
     double *e_copied = doubles(copied, span(n, ld_copy, m)), *e_turned = doubles(turned, span(m, ld_turned, n));
     double *e_sums = doubles(zeros, width);
     for (ptrdiff_t i = 0; i < n; i++) {
@@ -231,6 +232,9 @@ static void check_moves(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
     check("copy", 0, copied, e_copied, span(n, ld_copy, m), 0, 0);
     f->transpose(turned, ld_turned, x, ld, n, m);
     check("transpose", 0, turned, e_turned, span(m, ld_turned, n), 0, 0);
+    for (ptrdiff_t i = 0; i < n * m; i++) e_scaled[i] *= 0.75;
+    f->scale(scaled, 0.75f, n * m);
+    check("scale", 0, scaled, e_scaled, n * m, 1, 1);
     f->column_sums(sums, x, ld, n, width);
     check("column_sums", 0, sums, e_sums, width, n, 1);
 }
@@ -350,9 +354,7 @@ static void check_softmax(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
 /* ---- Optimizers ------------------------------------------------------------------------------------------------- */
 
 static void step_of(double *w, double *first, double *second, double g, const fm_step *s) {
-    if (s->rule == FM_STORE) {
-        *first = g;
-    } else if (s->rule == FM_ADAM) {
+    if (s->rule == FM_ADAM) {
         *first = s->beta_1 * *first + s->one_minus_beta_1 * g;
         *second = s->beta_2 * *second + s->one_minus_beta_2 * g * g;
         *w = s->decay * *w - s->rate * *first / (sqrt(*second) + s->epsilon);
@@ -369,7 +371,7 @@ static void check_steps(const fm_kernels *f, const fm_sparse *a, const float *b,
     float *p[] = {floats(count, 1), floats(count, 1), floats(count, 1)}; /* weights and moments */
     double *e[] = {doubles(p[0], count), doubles(p[1], count), doubles(p[2], count)};
     for (ptrdiff_t i = 0; i < count; i++) p[2][i] = 0.1f + fabsf(p[2][i]);
-    for (int rule = FM_STORE; rule <= FM_ADAM; rule++) {
+    for (int rule = FM_SGD; rule <= FM_ADAM; rule++) {
         const fm_step step = {rule, 0.5f, 0.75f, 0.875f, 0.125f, 0.9375f, 0.0625f, 0.01f};
         for (int array = 0; array < 3; array++) copy(e[array], p[array], count);
         for (ptrdiff_t i = 0; i < n; i++)

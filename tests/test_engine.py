@@ -10,8 +10,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from fastmlp import SGD, Adam, AdamW, _engine, _inputs, _prediction, kernels, reference
+from fastmlp import SGD, Adam, AdamW, kernels, reference
 from fastmlp.activations import ACTIVATIONS
+from fastmlp.engine.prediction import FewRows, Predictor
+from fastmlp.engine.rows import Rows
+from fastmlp.engine.trainer import Trainer
 from fastmlp.layers import engine_layers, layers_of
 from fastmlp.losses import LOSSES
 
@@ -114,26 +117,21 @@ def order(problem, epoch):
 def start(problem, optimizer, batch_size, *, n_threads=1, state=None):
     """Set up a run, from the problem's parameters or from where another run ended."""
     state = state or Run(problem.parameters, [np.zeros_like(problem.parameters)] * 2, 0.0, 0)
-    return _engine.Trainer(
-        layers_of_problem(problem),
-        state.parameters,
-        state.moments,
-        LOSSES[problem.loss].code,
-        _inputs.Inputs(problem.X, problem.sizes[1], n_threads),
-        problem.labels,
-        problem.values,
-        problem.sample_weight,
-        batch_size,
-        optimizer,
-        state.step,
-        n_threads,
-    )
+    trainer = Trainer(layers_of_problem(problem), LOSSES[problem.loss].code, batch_size, n_threads)
+    trainer.load(state.parameters, state.moments, state.step)
+    trainer.set_optimizer(optimizer)
+    return trainer
+
+
+def rows_of(problem, n_threads=1):
+    return Rows(problem.X, problem.sizes[1], n_threads, problem.labels, problem.values, problem.sample_weight)
 
 
 def train(problem, optimizer, batch_size, *, epochs=1, n_threads=1, state=None, first_epoch=0):
     trainer = start(problem, optimizer, batch_size, n_threads=n_threads, state=state)
+    rows = rows_of(problem, n_threads)
     for epoch in range(first_epoch, first_epoch + epochs):
-        trainer.start_epoch(order(problem, epoch))
+        trainer.start_epoch(rows, order(problem, epoch))
         while trainer.batch < trainer.n_batches:
             trainer.run()
     return stored(trainer, problem)
@@ -292,21 +290,23 @@ def test_the_comparison_notices_a_gradient_that_is_off_by_one_percent(activation
             assert_gradient_is_right(assert_close, case, changed)
 
 
-class Store:
-    """The rule that stores the gradient and leaves the parameters, for those who need it whole."""
-
-    rule = "store"
-    learning_rate = momentum = 0.5
-
-
 @pytest.mark.parametrize("zeros", [0.0, 0.8])
-def test_gradient_is_stored_on_request(zeros, assert_close):
-    case = problem((100, 65, 64, 10), 30, zeros=zeros)
-    state = Run(case.parameters, [np.full_like(case.parameters, 7) for _ in range(2)], 0.0, 0)
-    run = train(case, Store(), 30, state=state)
-    assert_gradient_is_right(assert_close, case, run.moments[0], run.cost)
-    np.testing.assert_array_equal(run.parameters, case.parameters)
-    np.testing.assert_array_equal(run.moments[1], 7)
+@pytest.mark.parametrize("sizes", [(100, 65, 64, 10), (20, 64, 32, 3)], ids=str)
+def test_a_step_may_be_cut_before_the_gradient_is_applied(sizes, zeros, assert_close):
+    case = problem(sizes, 30, zeros=zeros)
+    trainer = Trainer(layers_of_problem(case), LOSSES[case.loss].code, 30, 2, cut_at_gradient=True)
+    trainer.load(case.parameters, [np.zeros_like(case.parameters)] * 2, 0)
+    trainer.set_optimizer(GRADIENT)
+    trainer.start_epoch(rows_of(case), order(case, 0))
+    trainer.run()
+    gradient = np.full_like(case.parameters, np.nan)
+    trainer.store_gradient(gradient)
+    assert trainer.batch == 0
+    np.testing.assert_array_equal(stored(trainer, case).parameters, case.parameters)
+    trainer.run()
+    assert trainer.batch == 1
+    assert_gradient_is_right(assert_close, case, gradient, trainer.cost)
+    np.testing.assert_array_equal(stored(trainer, case).parameters, case.parameters - gradient)
 
 
 def far_from_kinks(problem):
@@ -348,7 +348,7 @@ def test_gradient_of_any_network(assert_close, case, n_threads):
 def test_inputs_are_listed_where_that_pays(k, m, zeros, listed):
     X = problem((k, m), 40, zeros=zeros).X
     for n_threads in (1, 2):
-        assert _inputs.Inputs(X, m, n_threads).listed == listed
+        assert Rows(X, m, n_threads).listed == listed
 
 
 @pytest.mark.parametrize("n", [1, 512, 513, 1100])
@@ -356,7 +356,7 @@ def test_inputs_are_listed_where_that_pays(k, m, zeros, listed):
 def test_lists_of_any_shape_hold_the_inputs(k, n, assert_close):
     """Rows are listed by 512 at a time, and columns in blocks of at most 112."""
     case = problem((k, 64), n, zeros=0.9)
-    assert _inputs.Inputs(case.X, 64, 2).listed
+    assert Rows(case.X, 64, 2).listed
     check_one_step(assert_close, case, n_threads=2)
 
 
@@ -440,6 +440,135 @@ def test_costs_of_an_epoch_are_averaged_over_its_batches(assert_close):
     )
     with pytest.raises(AssertionError, match="cost"):  # since the last batch has but one row
         assert_close(run.cost, over_rows, "cost", 5)
+
+
+# ---- Batches in parts, folds, cuts, clipping -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("zeros", [0.0, 0.8])
+@pytest.mark.parametrize("sizes", [(100, 65, 64, 10), (70, 4)], ids=str)
+def test_a_batch_too_large_for_its_buffers_goes_in_parts(sizes, zeros, assert_close):
+    """A part has 4096 rows at most; the last batch of an epoch is smaller than one."""
+    case = problem(sizes, 9500, zeros=zeros)
+    run, _ = check_steps(assert_close, case, SGD(learning_rate=0.125), 9000, epochs=1)
+    assert bits(train(case, SGD(learning_rate=0.125), 9000, n_threads=2)) == bits(run)
+
+
+def test_an_epoch_may_visit_some_of_the_rows(assert_close):
+    """Folds are orders over rows that several trainers share."""
+    case = problem((70, 65, 5), 60, zeros=0.5)
+    shared, folds = rows_of(case), np.split(order(case, 0), 3)
+    for fold in folds:
+        trainer = start(case, SGD(learning_rate=0.125), 8)
+        trainer.start_epoch(shared, fold)
+        while trainer.batch < trainer.n_batches:
+            trainer.run()
+        part = case._replace(X=case.X[fold], labels=case.labels[fold])
+        alone = start(case, SGD(learning_rate=0.125), 8)
+        alone.start_epoch(rows_of(part), np.arange(len(fold)))
+        while alone.batch < alone.n_batches:
+            alone.run()
+        assert bits(stored(trainer, case)) == bits(stored(alone, case))
+
+
+def test_rows_may_change_from_epoch_to_epoch():
+    """As those of a stream do: other rows, another number of them, listed or not."""
+    cases = [problem((70, 65, 5), n, zeros=zeros) for n, zeros in ((60, 0.5), (33, 0.0), (90, 0.9))]
+    first, optimizer = cases[0], Adam()
+    trainer, state = start(first, optimizer, 16), None
+    for case in cases:
+        trainer.start_epoch(rows_of(case), order(case, 0))
+        while trainer.batch < trainer.n_batches:
+            trainer.run()
+        state = train(case._replace(parameters=first.parameters), optimizer, 16, state=state)
+    assert bits(stored(trainer, first)) == bits(state)
+
+
+@pytest.mark.parametrize("wrong", [[], [0, 60], [-1]], ids=str)
+def test_an_order_beyond_the_rows_is_refused(wrong):
+    case = problem((70, 65, 5), 60)
+    trainer = start(case, Adam(), 16)
+    with pytest.raises(ValueError, match="order must have at least one row, all from 0 to 59"):
+        trainer.start_epoch(rows_of(case), np.array(wrong, np.int64))
+
+
+def test_a_run_past_the_end_of_an_epoch_is_refused():
+    case = problem((7, 5), 60)
+    trainer = start(case, Adam(), 60)
+    with pytest.raises(RuntimeError, match="start_epoch"):
+        trainer.run()
+    trainer.start_epoch(rows_of(case), order(case, 0))
+    trainer.run()
+    with pytest.raises(RuntimeError, match="start_epoch"):
+        trainer.run()
+
+
+def test_rows_that_do_not_fit_the_network_are_refused():
+    case = problem((7, 5), 60)
+    for changed, message in (
+        (case._replace(X=case.X[:, :6].copy()), "7 columns, not 6"),
+        (case._replace(labels=case.labels + 1), "from 0 to 4, not"),
+        (case._replace(labels=None), "labels or targets"),
+        (case._replace(labels=None, values=np.zeros((60, 4), np.float32)), "5 columns, not 4"),
+        (case._replace(labels=case.labels[:59]), "60 rows, not 59"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            start(case, Adam(), 60).start_epoch(rows_of(changed), order(case, 0))
+
+
+@pytest.mark.parametrize("zeros", [0.0, 0.8])
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_a_step_may_be_cut_for_a_loss_in_python(zeros, n_threads, assert_close):
+    case = problem((100, 65, 64, 10), 50, zeros=zeros, loss="squared_error")
+    trainer = Trainer(layers_of_problem(case), None, 20, n_threads)
+    trainer.load(case.parameters, [np.zeros_like(case.parameters)] * 2, 0)
+    trainer.set_optimizer(GRADIENT)
+    rows = Rows(case.X, case.sizes[1], n_threads)
+    trainer.start_epoch(rows, order(case, 0))
+    while trainer.batch < trainer.n_batches:
+        trainer.run()  # to the loss, or to the end of the epoch
+        if trainer.batch < trainer.n_batches:
+            difference = trainer.logits() - case.values[trainer.cut_rows()]
+            trainer.set_losses((difference**2).sum(axis=1) / 2, difference)
+    expected = follow(case, GRADIENT, 20)
+    summed = 3 * max(*case.sizes, 20)
+    assert_close(trainer.cost, expected.cost, "cost", summed, terms=1)
+    assert_close(stored(trainer, case).parameters, expected.parameters, "steps", summed)
+
+
+def test_losses_of_another_shape_are_refused():
+    case = problem((7, 5), 20, loss="squared_error")
+    trainer = Trainer(layers_of_problem(case), None, 20, 1)
+    trainer.load(case.parameters, [np.zeros_like(case.parameters)] * 2, 0)
+    trainer.set_optimizer(GRADIENT)
+    trainer.start_epoch(Rows(case.X, 5, 1), order(case, 0))
+    trainer.run()
+    for losses, dlogits in (((19,), (20, 5)), ((20,), (19, 5)), ((20,), (20, 4))):
+        with pytest.raises(ValueError, match=r"losses must have shape \(20,\), dlogits \(20, 5\)"):
+            trainer.set_losses(np.zeros(losses, np.float32), np.zeros(dlogits, np.float32))
+
+
+class Clipped(SGD):
+    """Clips by the norm of the whole gradient."""
+
+    clip_norm = 0.25
+
+    def __setattr__(self, name, value):
+        object.__setattr__(self, name, value)
+
+
+@pytest.mark.parametrize("sizes", [(100, 65, 64, 10), (20, 64, 32, 3)], ids=str)
+@pytest.mark.parametrize("clip_norm", [0.25, 1e6])
+def test_gradients_are_clipped_by_their_norm(clip_norm, sizes, assert_close):
+    case = problem(sizes, 30, zeros=0.5)
+    optimizer = Clipped(learning_rate=1.0, momentum=0.5)
+    optimizer.clip_norm = clip_norm
+    clipped, plain = (train(case, how, 30) for how in (optimizer, GRADIENT))
+    norm = np.linalg.norm(plain.moments[0].astype(np.float64))
+    assert 0.25 < norm < 1e6
+    expected = plain.moments[0] * min(1, clip_norm / norm)
+    assert_close(clipped.moments[0], expected, "gradient", 30)
+    assert bits(train(case, optimizer, 30, epochs=2)) == bits(train(case, optimizer, 30, epochs=2, n_threads=2))
 
 
 # ---- Weights of rows -------------------------------------------------------------------------------------------------
@@ -535,11 +664,11 @@ def test_denormal_numbers_are_back_after_training(n_threads, monkeypatch):
 def test_nothing_is_allocated_while_training_runs(n_threads):
     case = problem((70, 64, 10), 40)
     trainer = start(case, Adam(), 4, n_threads=n_threads)
-    rows = order(case, 0)
+    rows, rows_in_order = rows_of(case), order(case, 0)
 
     def epochs(count):
         for _ in range(count):
-            trainer.start_epoch(rows)
+            trainer.start_epoch(rows, rows_in_order)
             while trainer.batch < trainer.n_batches:
                 trainer.run()
 
@@ -567,12 +696,12 @@ def test_nothing_beyond_the_arrays_is_read_or_written(sizes, zeros, at_the_end):
         )
         assert bits(train(fenced, Adam(), 5)) == bits(train(case, Adam(), 5))
         trainer = start(case, Adam(), 5)
-        trainer.start_epoch(at_the_end(order(case, 0)))
+        trainer.start_epoch(rows_of(case), at_the_end(order(case, 0)))
         trainer.run()
         places = [at_the_end(case.parameters) for _ in range(3)]
         trainer.store(places[0], places[1:])
         out = at_the_end(np.empty((n, sizes[-1]), np.float32))
-        _prediction.logits(out, layers_of_problem(case), fenced.parameters, fenced.X, 1)
+        Predictor(layers_of_problem(case), fenced.parameters, 1).logits(out, fenced.X)
 
 
 # ---- Prediction ------------------------------------------------------------------------------------------------------
@@ -580,7 +709,7 @@ def test_nothing_beyond_the_arrays_is_read_or_written(sizes, zeros, at_the_end):
 
 def predict(problem, n_threads=1):
     out = np.full((len(problem.X), problem.sizes[-1]), np.nan, np.float32)
-    _prediction.logits(out, layers_of_problem(problem), problem.parameters, problem.X, n_threads)
+    Predictor(layers_of_problem(problem), problem.parameters, n_threads).logits(out, problem.X)
     return out
 
 
@@ -626,7 +755,7 @@ def test_logits_with_hidden_units_that_are_all_zero_or_never(assert_close):
 
 
 def few_rows(problem):
-    return _prediction.FewRows(layers_of_problem(problem), problem.parameters)
+    return FewRows(layers_of_problem(problem), problem.parameters)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

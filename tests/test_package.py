@@ -57,7 +57,7 @@ def test_the_first_fit_imports_nothing(run_python):
     """A Cython module that is imported when Ctrl-C comes goes on as if nothing were: better not within a fit."""
     program = "import fastmlp, numpy as np\nnet = fastmlp.MLP((2, 2))\n"
     before = imported(run_python, program)
-    assert "fastmlp._engine" in before
+    assert "fastmlp.engine.trainer" in before
     assert imported(run_python, program + "net.fit(np.eye(2), [0, 1], epochs=1, verbose=False)") == before
 
 
@@ -82,8 +82,8 @@ print(state() == before)
 @pytest.mark.parametrize("name", MODULES)
 def test_all_names_what_is_there(name):
     module = importlib.import_module(name)
-    if name.rpartition(".")[2].startswith("_"):
-        return
+    if name.rpartition(".")[2].startswith("_") or name.startswith("fastmlp.engine"):
+        return  # for the package's own use
     exported = module.__all__
     assert sorted(set(exported)) == sorted(exported)
     for each in exported:

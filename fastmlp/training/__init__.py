@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import _engine, _inputs, checks, threads
+from fastmlp import checks, threads
 from fastmlp.callbacks import Callback, Progress, ProgressBar
+from fastmlp.engine.rows import Rows
+from fastmlp.engine.trainer import Trainer
 from fastmlp.layers import engine_layers
 from fastmlp.losses import LOSSES
 from fastmlp.network import RATE
@@ -64,10 +66,14 @@ def fit(
     data = _data(network, X, y, sample_weight, validation_data)
 
     state = first_state(network, optimizer)
-    trainer = _trainer(network, data, batch_size, optimizer, state)
-    progress = Progress(network, History(), epochs, trainer.n_batches)
-    run = Run(trainer, state, progress, [*callbacks, ProgressBar()] if verbose else callbacks, data.validation)
-    run.train(islice(orders(len(data.rows), network.seed, state.epoch, shuffle), epochs))
+    trainer, rows = _engine(network, data, batch_size)
+    trainer.load(network.parameters, state.moments, state.step)
+    trainer.set_optimizer(optimizer)
+    progress = Progress(network, History(), epochs, n_batches=-(-rows.n // batch_size))
+    callbacks = [*callbacks, ProgressBar()] if verbose else callbacks
+    run = Run(trainer, rows, state, progress, callbacks, validation=data.validation)
+    del data  # of which the engine keeps what it needs
+    run.train(islice(orders(rows.n, network.seed, state.epoch, shuffle), epochs))
     return progress.history
 
 
@@ -113,23 +119,11 @@ def _pair(data: tuple[ArrayLike, ArrayLike]) -> tuple[ArrayLike, ArrayLike]:
     return data[0], data[1]
 
 
-def _trainer(network: MLP, data: _Data, batch_size: int, optimizer: Optimizer, state: RunState) -> _engine.Trainer:
-    """The engine, with the network as it stands."""
+def _engine(network: MLP, data: _Data, batch_size: int) -> tuple[Trainer, Rows]:
+    """The engine for batches of these rows, and the rows as it reads them."""
     batch = min(batch_size, len(data.rows))
     # Forward, input gradient and weight gradient, in phases that the threads share.
     work = 3 * batch * network.parameters.size / RATE
     n_threads = threads.choose(network.n_threads, work / (2 * len(network.layers) + 2))
-    return _engine.Trainer(
-        engine_layers(network.layers),
-        network.parameters,
-        state.moments,
-        LOSSES[network.loss].code,
-        _inputs.Inputs(data.rows, network.layer_sizes[1], n_threads),
-        data.targets.labels,
-        data.targets.values,
-        data.weights,
-        batch,
-        optimizer,
-        state.step,
-        n_threads,
-    )
+    rows = Rows(data.rows, network.layers[0].units, n_threads, data.targets.labels, data.targets.values, data.weights)
+    return Trainer(engine_layers(network.layers), LOSSES[network.loss].code, batch, n_threads), rows

@@ -17,8 +17,9 @@ from fastmlp.errors import DivergenceError
 from fastmlp.training.state import RunState, collect, commit
 
 if TYPE_CHECKING:
-    from fastmlp._engine import Trainer
     from fastmlp.checks import Targets
+    from fastmlp.engine.rows import Rows
+    from fastmlp.engine.trainer import Trainer
 
 __all__ = ["Run", "orders"]
 
@@ -29,6 +30,8 @@ class Run:
     Parameters
     ----------
     trainer : Trainer
+    rows : Rows
+        What it trains on.
     state : RunState
         That the engine began with.
     progress : Progress
@@ -46,13 +49,16 @@ class Run:
     def __init__(
         self,
         trainer: Trainer,
+        rows: Rows,
         state: RunState,
         progress: Progress,
         callbacks: Sequence[Callback],
+        *,
         validation: tuple[Any, Targets] | None,
     ) -> None:
         self.network = progress.network
         self.trainer = trainer
+        self.rows = rows
         self.state = state
         self.progress = progress
         self.callbacks = callbacks
@@ -90,7 +96,7 @@ class Run:
     def _run_batches(self, order: NDArray[np.int64]) -> float:
         """Take an epoch's batches in slices; between two of them Python handles signals. Return the seconds taken."""
         seconds = 0.0
-        self.trainer.start_epoch(order)
+        self.trainer.start_epoch(self.rows, order)
         while self.trainer.batch < self.trainer.n_batches:
             started = time.perf_counter()
             self.trainer.run()

@@ -11,7 +11,7 @@ from fastmlp.errors import DivergenceError
 from fastmlp.optimizers import Optimizer
 
 if TYPE_CHECKING:
-    from fastmlp._engine import Trainer
+    from fastmlp.engine.trainer import Trainer
     from fastmlp.network import MLP
 
 __all__ = ["History", "RunState", "collect", "commit", "first_state"]
@@ -139,5 +139,5 @@ def commit(network: MLP, parameters: Float32, state: RunState | None) -> None:
     >>> bool((net.parameters == other.parameters).all())
     True
     """
-    # Python handles signals at calls and where it jumps back, so at none of what this line does.
-    network._parameters[:], network._state = parameters, state
+    # Python handles signals, and changes threads, at calls and where it jumps back, so at none of what this line does.
+    network._few_rows[:], network._state = parameters, state

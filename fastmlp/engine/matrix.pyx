@@ -4,6 +4,7 @@
 
 cimport cython
 from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport int32_t
 from libc.string cimport memcpy, memset
 
 import numpy as np
@@ -14,9 +15,6 @@ from fastmlp._kernels cimport FM_PAD, FM_PANEL, fm_entry, fm_sparse, kernels
 cdef Py_ssize_t CHUNK = 112
 # Above this share of non-zero values the dense product is faster: it runs at the chip's peak, the sparse one at 70 %.
 cdef double SPARSE_DENSITY = 0.65
-# Bytes of a batch's lists of a hidden layer at most, if every value were listed: 2048 units by 1024 rows take 16 MB,
-# and are worth it; a batch of 55,000 rows had better keep its memory.
-cdef Py_ssize_t HIDDEN_LISTS = 32 << 20
 
 
 @cython.final
@@ -26,24 +24,24 @@ cdef class Buffers:
     def __init__(self):
         self.held = []
 
-    cdef void *get(self, Py_ssize_t n_bytes) except NULL:
+    cdef void *allocate(self, Py_ssize_t n_bytes) except NULL:
         array = np.zeros(n_bytes + 64, np.uint8)
         self.held.append(array)
         cdef size_t address = array.__array_interface__["data"][0]
         return <void *>((address + 63) // 64 * 64)
 
     cdef float *floats(self, Py_ssize_t count) except NULL:
-        return <float *>self.get(4 * count)
+        return <float *>self.allocate(4 * count)
 
 
 cdef Matrix make_panels(Py_ssize_t capacity, Py_ssize_t m, bint lists, Buffers buffers):
     """A batch of up to `capacity` rows of m activations, or of their gradients."""
     cdef Matrix x = make_matrix(capacity, m, FM_PANEL, panels_of(m))
     cdef Py_ssize_t i
-    x.data = buffers.floats(x.blocks * x.panel)
+    x.data = buffers.floats(x.blocks * x.ld_panel)
     if lists:
         add_lists(&x, buffers)
-        x.entries = <fm_entry *>buffers.get(sizeof(fm_entry) * capacity * x.blocks * FM_PANEL)
+        x.entries = <fm_entry *>buffers.allocate(sizeof(fm_entry) * capacity * x.blocks * FM_PANEL)
         for i in range(capacity * x.blocks):
             x.begin[i] = i * FM_PANEL
     return x
@@ -52,20 +50,26 @@ cdef Matrix make_panels(Py_ssize_t capacity, Py_ssize_t m, bint lists, Buffers b
 cdef Matrix make_rows(Py_ssize_t capacity, Py_ssize_t m, Buffers buffers):
     """The output layer: whole rows, for the loss to read."""
     cdef Matrix x = make_matrix(capacity, m, FM_PANEL, panels_of(m))
-    x.row, x.panel = padded(m), FM_PANEL
-    x.data = buffers.floats(capacity * x.row)
+    x.ld, x.ld_panel = padded(m), FM_PANEL
+    x.data = buffers.floats(capacity * x.ld)
     return x
 
 
 cdef Matrix make_matrix(Py_ssize_t capacity, Py_ssize_t columns, Py_ssize_t block, Py_ssize_t blocks) noexcept:
     cdef Matrix x
     memset(&x, 0, sizeof(Matrix))
-    x.row = width_of(columns, 0)
-    x.panel = capacity * x.row
+    x.ld = width_of(columns, 0)
+    x.ld_panel = capacity * x.ld
     x.block, x.blocks, x.capacity = block, blocks, capacity
-    x.chunks = (capacity + CHUNK - 1) // CHUNK
-    x.chunk = (capacity + x.chunks - 1) // x.chunks
+    set_chunks(&x, 0)
     return x
+
+
+cdef void set_chunks(Matrix *x, Py_ssize_t rows) noexcept nogil:
+    """Chunks of about equal length, of `rows` rows at most, but CHUNK where that is less."""
+    rows = max(rows, CHUNK)
+    x.chunks = max(<Py_ssize_t>1, (x.capacity + rows - 1) // rows)
+    x.chunk = (x.capacity + x.chunks - 1) // x.chunks
 
 
 # ---- Lists -----------------------------------------------------------------------------------------------------------
@@ -75,12 +79,7 @@ cdef bint worth_listing(Py_ssize_t k, Py_ssize_t m) noexcept nogil:
     return k >= FM_PANEL and m >= FM_PANEL
 
 
-cdef bint worth_listing_hidden(Py_ssize_t n, Py_ssize_t k, Py_ssize_t m) noexcept:
-    """The same for a batch of n rows of activations, whose lists need memory of their own."""
-    return worth_listing(k, m) and n * k * <Py_ssize_t>sizeof(fm_entry) <= HIDDEN_LISTS
-
-
-cdef bint sparse_enough(ptrdiff_t count, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
+cpdef bint sparse_enough(ptrdiff_t count, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
     """Whether the sparse product is the faster one for n rows of k values, `count` of them not zero."""
     return count <= SPARSE_DENSITY * n * k
 
@@ -95,18 +94,42 @@ cdef void set_blocks(Py_ssize_t *block, Py_ssize_t *blocks, Py_ssize_t k, Py_ssi
 cdef add_lists(Matrix *x, Buffers buffers):
     """Where rows begin and end; the entries themselves are the caller's."""
     x.listed = True
-    x.begin = <ptrdiff_t *>buffers.get(sizeof(ptrdiff_t) * x.capacity * x.blocks)
-    x.end = <ptrdiff_t *>buffers.get(sizeof(ptrdiff_t) * x.capacity * x.blocks)
+    x.begin = <ptrdiff_t *>buffers.allocate(sizeof(ptrdiff_t) * x.capacity * x.blocks)
+    x.end = <ptrdiff_t *>buffers.allocate(sizeof(ptrdiff_t) * x.capacity * x.blocks)
+
+
+cdef Py_ssize_t column_lists_bytes(const Matrix *x) noexcept nogil:
+    """Memory that `add_column_lists` takes for entries."""
+    return x.blocks * x.chunks * x.block * x.chunk * <Py_ssize_t>sizeof(fm_entry)
 
 
 cdef add_column_lists(Matrix *x, Buffers buffers):
-    """Room for the lists by column, for what a weight gradient reads."""
-    cdef Py_ssize_t i, columns = x.blocks * x.chunks * x.block
-    x.column_entries = <fm_entry *>buffers.get(sizeof(fm_entry) * columns * x.chunk)
-    x.column_begin = <ptrdiff_t *>buffers.get(sizeof(ptrdiff_t) * columns)
-    x.column_end = <ptrdiff_t *>buffers.get(sizeof(ptrdiff_t) * columns)
-    for i in range(columns):
+    """Room for the lists by column, for what a weight gradient reads: any row may have any column."""
+    cdef Py_ssize_t i
+    start_column_lists(x, x.blocks * x.chunks * x.block * x.chunk, buffers)
+    for i in range(x.blocks * x.chunks * x.block):
         x.column_begin[i] = i * x.chunk
+
+
+cdef add_counted_column_lists(Matrix *x, const int32_t *counts, Buffers buffers):
+    """The same where, of all rows that may come, counts[j] have column j."""
+    cdef Py_ssize_t b, c, j, total = 0
+    for j in range(x.blocks * x.block):
+        total += x.chunks * min(x.chunk, <Py_ssize_t>counts[j])
+    start_column_lists(x, total, buffers)
+    total = 0
+    for b in range(x.blocks):
+        for c in range(x.chunks):
+            for j in range(x.block):
+                x.column_begin[(b * x.chunks + c) * x.block + j] = total
+                total += min(x.chunk, <Py_ssize_t>counts[b * x.block + j])
+
+
+cdef start_column_lists(Matrix *x, Py_ssize_t total, Buffers buffers):
+    cdef Py_ssize_t columns = x.blocks * x.chunks * x.block
+    x.column_entries = <fm_entry *>buffers.allocate(sizeof(fm_entry) * total)
+    x.column_begin = <ptrdiff_t *>buffers.allocate(sizeof(ptrdiff_t) * columns)
+    x.column_end = <ptrdiff_t *>buffers.allocate(sizeof(ptrdiff_t) * columns)
 
 
 cdef ptrdiff_t list_row(fm_entry *entries, ptrdiff_t *begin, ptrdiff_t *end, Py_ssize_t stride, ptrdiff_t place,
@@ -135,7 +158,7 @@ cdef ptrdiff_t list_row(fm_entry *entries, ptrdiff_t *begin, ptrdiff_t *end, Py_
 cdef void list_panel(const Matrix *x, Py_ssize_t panel, Py_ssize_t first, Py_ssize_t n,
                      Py_ssize_t width) noexcept nogil:
     cdef Py_ssize_t place = panel * x.capacity + first
-    kernels.list(x.entries, x.end + place, x.begin + place, x.data + panel * x.panel + first * x.row, x.row, n, width,
+    kernels.list(x.entries, x.end + place, x.begin + place, x.data + panel * x.ld_panel + first * x.ld, x.ld, n, width,
                  <int>(panel * FM_PANEL))
 
 

@@ -5,12 +5,12 @@
 from libc.string cimport memset
 
 from fastmlp._kernels cimport FM_IDENTITY, FM_PANEL, aligned, fm_dense, fm_sparse, fm_step, kernels
-from fastmlp._panels cimport Buffers, Matrix, columns_of, list_panel, panels_of, rows_of, width_of
+from fastmlp.engine.matrix cimport Buffers, Matrix, columns_of, list_panel, panels_of, rows_of, width_of
 
 
 cdef Layer *make_layers(layers, Buffers buffers) except NULL:
     """The layers that `fastmlp.layers.engine_layers` describes, without memory for their parameters."""
-    cdef Layer *made = <Layer *>buffers.get(sizeof(Layer) * len(layers))
+    cdef Layer *made = <Layer *>buffers.allocate(sizeof(Layer) * len(layers))
     cdef Py_ssize_t l
     for l, (k, m, activation, makes_zeros, offset) in enumerate(layers):
         made[l].k, made[l].m, made[l].panels, made[l].ld = k, m, panels_of(m), width_of(m, 0)
@@ -44,11 +44,11 @@ cdef void forward(const Layer *layer, const Matrix *x, const Matrix *h, Py_ssize
                   Py_ssize_t n) noexcept nogil:
     """A panel of h = activation(x weights + bias)."""
     cdef const float *w = layer.weights + panel * (layer.k + 1) * layer.ld
-    cdef float *c = h.data + panel * h.panel + first * h.row
+    cdef float *c = h.data + panel * h.ld_panel + first * h.ld
     cdef Py_ssize_t width = width_of(layer.m, panel)
-    product(c, h.row, w + layer.k * layer.ld, 0, x, first, n, 0, x.blocks, w, layer.ld, layer.k, width)
+    product(c, h.ld, w + layer.k * layer.ld, 0, x, first, n, 0, x.blocks, w, layer.ld, layer.k, width)
     if layer.activation != FM_IDENTITY:
-        kernels.activate(c, n * h.row, layer.activation)
+        kernels.activate(c, n * h.ld, layer.activation)
     if h.listed:
         list_panel(h, panel, first, n, width)
 
@@ -60,19 +60,19 @@ cdef void backward(const Layer *layer, const Layer *below, const Matrix *dz, con
     The weights are transposed a block of 64 by 64 at a time, which stays in L1 for all rows.
     """
     cdef float memory[64 * 64 + 16]
-    cdef float *block = aligned(memory)
-    cdef float *c = dz_below.data + panel * dz_below.panel + first * dz_below.row
+    cdef float *transposed = aligned(memory)
+    cdef float *c = dz_below.data + panel * dz_below.ld_panel + first * dz_below.ld
     cdef const float *w = layer.weights + panel * FM_PANEL * layer.ld
     cdef Py_ssize_t width = width_of(layer.k, panel), rows = min(<Py_ssize_t>FM_PANEL, layer.k - panel * FM_PANEL)
     cdef Py_ssize_t p, columns
     if rows < width:
-        memset(block, 0, 4 * 64 * 64)
+        memset(transposed, 0, 4 * 64 * 64)
     for p in range(layer.panels):
         columns = min(<Py_ssize_t>FM_PANEL, layer.m - p * FM_PANEL)
-        kernels.transpose(block, FM_PANEL, w + p * (layer.k + 1) * layer.ld, layer.ld, rows, columns)
-        product(c, dz_below.row, <const float *>c if p else zeros, dz_below.row if p else 0, dz, first, n, p, p + 1,
-                block, FM_PANEL, columns, width)
-    kernels.activate_backward(c, h.data + panel * h.panel + first * h.row, n * h.row, below.activation)
+        kernels.transpose(transposed, FM_PANEL, w + p * (layer.k + 1) * layer.ld, layer.ld, rows, columns)
+        product(c, dz_below.ld, <const float *>c if p else zeros, dz_below.ld if p else 0, dz, first, n, p, p + 1,
+                transposed, FM_PANEL, columns, width)
+    kernels.activate_backward(c, h.data + panel * h.ld_panel + first * h.ld, n * h.ld, below.activation)
     if dz_below.listed:
         list_panel(dz_below, panel, first, n, width)
 
@@ -85,59 +85,73 @@ cdef void update(const Layer *layer, const Matrix *x, const Matrix *dz, const fl
     """
     cdef float memory[64 * 64 + 16]
     cdef float *tile = aligned(memory)
-    cdef const float *dz_panel = dz.data + panel * dz.panel
+    cdef const float *dz_panel = dz.data + panel * dz.ld_panel
     cdef Py_ssize_t width = width_of(layer.m, panel)
     cdef Py_ssize_t row = block * x.block, end = min(layer.k, row + x.block), offset, rows
     cdef fm_sparse columns
     if x.listed and x.chunks == 1:
         columns = columns_of(x, block, 0, 0)
         offset = (panel * (layer.k + 1) + row) * layer.ld
-        kernels.sparse_update(layer.weights + offset, layer.first + offset, layer.second + offset, layer.ld, columns,
-                              dz_panel, dz.row, end - row, width, step)
+        kernels.sparse_update(layer.weights + offset, layer.moment_1 + offset, layer.moment_2 + offset, layer.ld,
+                              columns, dz_panel, dz.ld, end - row, width, step)
         row = end
     if width < layer.ld:
         memset(tile, 0, 4 * 64 * 64)
     while row < end:
         # Several chunks of dz pass for each tile, so that it had better be large.
         rows = min(<Py_ssize_t>FM_PANEL if x.listed else <Py_ssize_t>UPDATE_ROWS, end - row)
-        gradient(tile, layer.ld, x, dz_panel, dz.row, zeros, block, row - block * x.block, rows, n, width)
+        gradient(tile, layer.ld, False, x, dz_panel, dz.ld, zeros, block, row - block * x.block, rows, n, width)
         offset = (panel * (layer.k + 1) + row) * layer.ld
-        kernels.update(layer.weights + offset, layer.first + offset, layer.second + offset, tile, rows * layer.ld,
+        kernels.update(layer.weights + offset, layer.moment_1 + offset, layer.moment_2 + offset, tile, rows * layer.ld,
                        step)
         row = row + rows
     if end == layer.k:
-        kernels.column_sums(tile, dz_panel, dz.row, n, width)
+        kernels.column_sums(tile, dz_panel, dz.ld, n, width)
         offset = (panel * (layer.k + 1) + layer.k) * layer.ld
-        kernels.update(layer.weights + offset, layer.first + offset, layer.second + offset, tile, layer.ld, step)
+        kernels.update(layer.weights + offset, layer.moment_1 + offset, layer.moment_2 + offset, tile, layer.ld, step)
 
 
 cdef void whole_gradient(float *out, const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros,
                          Py_ssize_t n) noexcept nogil:
     """x^T dz and, after it, the gradient of the bias, in panels like the weights."""
-    cdef Py_ssize_t panel, block, width
-    cdef const float *dz_panel
+    cdef Py_ssize_t panel, block
     for panel in range(layer.panels):
-        width, dz_panel = width_of(layer.m, panel), dz.data + panel * dz.panel
         for block in range(x.blocks):
-            gradient(out + block * x.block * layer.ld, layer.ld, x, dz_panel, dz.row, zeros, block, 0,
-                     min(x.block, layer.k - block * x.block), n, width)
-        kernels.column_sums(out + layer.k * layer.ld, dz_panel, dz.row, n, width)
-        out += (layer.k + 1) * layer.ld
+            block_gradient(out, layer, x, dz, zeros, panel, block, n, False)
 
 
-cdef void gradient(float *tile, Py_ssize_t ld, const Matrix *x, const float *dz, Py_ssize_t ld_dz, const float *zeros,
-                   Py_ssize_t block, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t width) noexcept nogil:
-    """x^T dz for some columns of a block of x: rows of the gradient, each from `row` of the block on."""
+cdef void block_gradient(float *out, const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros,
+                         Py_ssize_t panel, Py_ssize_t block, Py_ssize_t n, bint add) noexcept nogil:
+    """A block of rows of one panel of x^T dz, and with the last block the gradient of the bias: stored or added to."""
+    cdef float sums[64]
+    cdef const float *dz_panel = dz.data + panel * dz.ld_panel
+    cdef Py_ssize_t width = width_of(layer.m, panel), row = block * x.block, end = min(layer.k, row + x.block), j
+    cdef float *bias = out + (panel * (layer.k + 1) + layer.k) * layer.ld
+    gradient(out + (panel * (layer.k + 1) + row) * layer.ld, layer.ld, add, x, dz_panel, dz.ld, zeros, block, 0,
+             end - row, n, width)
+    if end == layer.k:
+        kernels.column_sums(sums, dz_panel, dz.ld, n, width)
+        for j in range(width):
+            bias[j] = bias[j] + sums[j] if add else sums[j]
+
+
+cdef void gradient(float *tile, Py_ssize_t ld, bint add, const Matrix *x, const float *dz, Py_ssize_t ld_dz,
+                   const float *zeros, Py_ssize_t block, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t n,
+                   Py_ssize_t width) noexcept nogil:
+    """x^T dz for some columns of a block of x: rows of the gradient, from `row` of the block on; stored or added."""
     cdef fm_dense dense
     cdef Py_ssize_t chunk
+    cdef const float *start = <const float *>tile if add else zeros
+    cdef Py_ssize_t ld_start = ld if add else 0
     if x.listed:
         for chunk in range(x.chunks):
-            kernels.sparse(tile, ld, <const float *>tile if chunk else zeros, ld if chunk else 0,
-                           columns_of(x, block, chunk, row), dz + chunk * x.chunk * ld_dz, ld_dz, rows, width)
+            kernels.sparse(tile, ld, start, ld_start, columns_of(x, block, chunk, row), dz + chunk * x.chunk * ld_dz,
+                           ld_dz, rows, width)
+            start, ld_start = tile, ld
     else:
-        dense.data = x.data + block * x.panel + row
-        dense.row, dense.column, dense.panel = 1, x.row, FM_PANEL * x.row
-        kernels.dense(tile, ld, zeros, 0, dense, dz, ld_dz, rows, n, width)
+        dense.data = x.data + block * x.ld_panel + row
+        dense.row, dense.column, dense.panel = 1, x.ld, FM_PANEL * x.ld
+        kernels.dense(tile, ld, start, ld_start, dense, dz, ld_dz, rows, n, width)
 
 
 cdef void product(float *c, Py_ssize_t ldc, const float *start, Py_ssize_t ld_start, const Matrix *x,
@@ -152,6 +166,6 @@ cdef void product(float *c, Py_ssize_t ldc, const float *start, Py_ssize_t ld_st
             kernels.sparse(c, ldc, start, ld_start, rows_of(x, first, i), b, ldb, n, width)
             start, ld_start = c, ldc
     else:
-        dense.data = x.data + block * x.panel + first * x.row
-        dense.row, dense.column, dense.panel = x.row, 1, x.panel
+        dense.data = x.data + block * x.ld_panel + first * x.ld
+        dense.row, dense.column, dense.panel = x.ld, 1, x.ld_panel
         kernels.dense(c, ldc, start, ld_start, dense, b, ldb, n, k, width)

@@ -2,6 +2,7 @@
 
 cimport cython
 from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport int32_t
 
 from fastmlp._kernels cimport FM_PAD, FM_PANEL, fm_entry, fm_sparse
 
@@ -11,9 +12,9 @@ cdef enum:
     BLOCK = 160
 
 cdef struct Matrix:
-    # n rows of activations or of their gradients; element (i, j) is data[(j / 64) * panel + i * row + j % 64]
+    # n rows of activations or of their gradients; element (i, j) is data[(j / 64) * ld_panel + i * ld + j % 64]
     float *data
-    Py_ssize_t row, panel
+    Py_ssize_t ld, ld_panel
     # Non-zero values of row i, columns [b * block, (b + 1) * block): begin and end [b * capacity + i], where listed
     bint listed
     Py_ssize_t block, blocks, capacity
@@ -43,21 +44,23 @@ cdef inline Py_ssize_t width_of(Py_ssize_t m, Py_ssize_t panel) noexcept nogil:
 @cython.final
 cdef class Buffers:
     cdef list held
-    cdef void *get(self, Py_ssize_t n_bytes) except NULL
+    cdef void *allocate(self, Py_ssize_t n_bytes) except NULL
     cdef float *floats(self, Py_ssize_t count) except NULL
 
 
 cdef Matrix make_matrix(Py_ssize_t capacity, Py_ssize_t columns, Py_ssize_t block, Py_ssize_t blocks) noexcept
+cdef void set_chunks(Matrix *x, Py_ssize_t rows) noexcept nogil
 cdef Matrix make_panels(Py_ssize_t capacity, Py_ssize_t m, bint lists, Buffers buffers)
 cdef Matrix make_rows(Py_ssize_t capacity, Py_ssize_t m, Buffers buffers)
 
 cdef bint worth_listing(Py_ssize_t k, Py_ssize_t m) noexcept nogil
-cdef bint worth_listing_hidden(Py_ssize_t n, Py_ssize_t k, Py_ssize_t m) noexcept
-cdef bint sparse_enough(ptrdiff_t count, Py_ssize_t n, Py_ssize_t k) noexcept nogil
+cpdef bint sparse_enough(ptrdiff_t count, Py_ssize_t n, Py_ssize_t k) noexcept nogil
 
 cdef void set_blocks(Py_ssize_t *block, Py_ssize_t *blocks, Py_ssize_t k, Py_ssize_t width) noexcept nogil
 cdef add_lists(Matrix *x, Buffers buffers)
 cdef add_column_lists(Matrix *x, Buffers buffers)
+cdef add_counted_column_lists(Matrix *x, const int32_t *counts, Buffers buffers)
+cdef Py_ssize_t column_lists_bytes(const Matrix *x) noexcept nogil
 cdef ptrdiff_t list_row(fm_entry *entries, ptrdiff_t *begin, ptrdiff_t *end, Py_ssize_t stride, ptrdiff_t place,
                         const float *x, Py_ssize_t k, Py_ssize_t block, Py_ssize_t blocks) noexcept nogil
 cdef void list_panel(const Matrix *x, Py_ssize_t panel, Py_ssize_t first, Py_ssize_t n,

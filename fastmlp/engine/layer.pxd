@@ -1,7 +1,7 @@
 """Layers in panels of 64 outputs, and what a thread does with one panel: forward, backward, update."""
 
 from fastmlp._kernels cimport fm_step
-from fastmlp._panels cimport Buffers, Matrix
+from fastmlp.engine.matrix cimport Buffers, Matrix
 
 cdef enum:
     # Rows of a weight gradient made before the optimizer takes them, while they are in L1: four register tiles.
@@ -15,8 +15,8 @@ cdef struct Layer:
     Py_ssize_t offset           # of the weights in the caller's flat array
     # [panel][k + 1][ld]: the bias is the row after the weights, since its input is always 1
     float *weights
-    float *first
-    float *second
+    float *moment_1
+    float *moment_2
 
 
 cdef Layer *make_layers(layers, Buffers buffers) except NULL
@@ -32,3 +32,5 @@ cdef void update(const Layer *layer, const Matrix *x, const Matrix *dz, const fl
                  Py_ssize_t panel, Py_ssize_t block, Py_ssize_t n) noexcept nogil
 cdef void whole_gradient(float *out, const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros,
                          Py_ssize_t n) noexcept nogil
+cdef void block_gradient(float *out, const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros,
+                         Py_ssize_t panel, Py_ssize_t block, Py_ssize_t n, bint add) noexcept nogil

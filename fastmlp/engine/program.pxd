@@ -1,0 +1,20 @@
+"""The phases of a step, and their tasks."""
+
+cdef enum Kind:
+    GATHER          # rows of the batch
+    FORWARD         # a strip of rows of a panel of outputs
+    LOSS            # of a strip of rows, and its gradient
+    COST            # the sum of a part's losses
+    COLUMNS         # lists by column
+    BACKWARD        # a strip of rows of a panel of gradients
+    UPDATE          # gradient of a block of weights, and the optimizer's step on them
+    GRADIENT        # the same gradient, stored
+    ADD_GRADIENT    # or added to what is stored
+    NORM            # sum of the squares of a slab of gradients
+    APPLY           # the optimizer's step on a slab of parameters
+    CHAIN           # rows through all layers and back
+    SUM             # of the chains' gradients for a slab of parameters, and the optimizer's step
+    CUT             # no task: the slice ends here, and Python has its turn
+
+cdef enum:
+    SLAB = 1024  # parameters whose gradients are added up, and which are then updated, at a time

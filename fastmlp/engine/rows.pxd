@@ -1,0 +1,31 @@
+"""The rows that a network reads, and what they are to become."""
+
+cimport cython
+from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport int32_t, int64_t
+
+from fastmlp._kernels cimport fm_entry
+from fastmlp.engine.matrix cimport Buffers, Matrix
+
+
+@cython.final
+cdef class Rows:
+    cdef readonly Py_ssize_t n, k
+    cdef readonly bint listed
+    cdef const float[:, ::1] X      # where they are not listed
+    cdef Buffers buffers
+    cdef Py_ssize_t block, blocks
+    cdef fm_entry *entries
+    cdef ptrdiff_t *begin           # [row][blocks + 1]
+    cdef int32_t *counts            # of each column's entries; NULL until asked for
+    cdef Py_ssize_t n_entries
+    cdef const int64_t[::1] labels
+    cdef const float[:, ::1] targets
+    cdef const float[::1] weights
+    cdef list_sparse(self, const int64_t[::1] begin, const int32_t[::1] columns, const float[::1] values)
+    cdef start_lists(self, Py_ssize_t room)
+    cdef list_dense(self, X, int n_threads)
+    cdef Matrix matrix(self, Py_ssize_t capacity, bint by_column, Buffers buffers)
+    cdef int32_t *count_columns(self) except NULL
+    cdef void gather(self, Matrix *x, Py_ssize_t place, const int64_t *rows, Py_ssize_t n) noexcept nogil
+    cdef void take(self, Matrix *x, Py_ssize_t first, Py_ssize_t n) noexcept nogil

@@ -1,0 +1,18 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+class Rows:
+    n: int
+    k: int
+    listed: bool
+    def __init__(
+        self,
+        X: Any,
+        units: int,
+        n_threads: int,
+        labels: NDArray[np.int64] | None = None,
+        targets: NDArray[np.float32] | None = None,
+        weights: NDArray[np.float32] | None = None,
+    ) -> None: ...

@@ -1,0 +1,220 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: freethreading_compatible=True
+"""The rows that a network reads, and what they are to become: dense as they are, or lists of what is not zero."""
+
+cimport cython
+from cython.parallel cimport prange
+from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport int32_t, int64_t
+
+import numpy as np
+
+from fastmlp._kernels cimport FM_PANEL, fm_entry, kernels
+from fastmlp.engine.matrix cimport (
+    Buffers, Matrix, add_column_lists, add_counted_column_lists, add_lists, column_lists_bytes, list_row, make_matrix,
+    padded, panels_of, set_blocks, set_chunks, sparse_enough, worth_listing,
+)
+
+cdef Py_ssize_t LISTED_ROWS = 512   # of a task
+cdef Py_ssize_t READ_ROWS = 4096    # that are brought to float32 at a time: a multiple of those
+# Bytes that the lists by column of a batch take at most without a look at how many values each column has.
+cdef Py_ssize_t COLUMN_LISTS = 32 << 20
+
+
+@cython.final
+cdef class Rows:
+    """Rows of X: dense as they are or, where most values are zero, as lists of the others, made once.
+
+    Any number of trainers may read them at once: which rows, and in which order, each says when its epoch starts.
+
+    Parameters
+    ----------
+    X : array (n, k), or fastmlp.sparse.SparseRows
+        Of an array's real numbers, read as float32.
+    units : int
+        Of the layer that reads them.
+    n_threads : int
+    labels : int64 array (n,) or None
+    targets : float32 array (n, m) or None
+    weights : float32 array (n,) or None
+
+    Raises
+    ------
+    ValueError
+        Another thread writes into X meanwhile, or the arrays of sparse rows contradict each other.
+    """
+
+    def __init__(self, X, Py_ssize_t units, int n_threads, labels=None, targets=None, weights=None):
+        self.n, self.k = X.shape
+        self.block, self.blocks = FM_PANEL, panels_of(self.k)
+        self.buffers = Buffers()
+        self.labels, self.targets, self.weights = labels, targets, weights
+        for array in (labels, targets, weights):
+            if array is not None and len(array) != self.n:
+                raise ValueError(f"labels, targets and weights must have {self.n} rows, not {len(array)}")
+        if hasattr(X, "begin"):
+            if sparse_enough(len(X.values), self.n, self.k):
+                self.list_sparse(X.begin, X.columns, X.values)
+                return
+            X = X.dense(0, self.n)
+        if worth_listing(self.k, units):
+            self.list_dense(X, n_threads)
+        if not self.listed:
+            self.X = np.require(X, np.float32, "CA")
+
+    cdef start_lists(self, Py_ssize_t room):
+        """Room for so many entries."""
+        self.listed = True
+        # Where rows have few values, wider blocks: some 16 values a row and block pay for beginning with it.
+        set_blocks(&self.block, &self.blocks, self.k, 16 * self.n * self.k // (self.n_entries + 1))
+        self.entries = <fm_entry *>self.buffers.allocate(sizeof(fm_entry) * room)
+        self.begin = <ptrdiff_t *>self.buffers.allocate(sizeof(ptrdiff_t) * self.n * (self.blocks + 1))
+
+    cdef list_sparse(self, const int64_t[::1] begin, const int32_t[::1] columns, const float[::1] values):
+        """Take the lists of sparse rows, parted at the blocks' ends."""
+        cdef Py_ssize_t i, b, place = 0, total = columns.shape[0]
+        cdef ptrdiff_t *parts
+        cdef bint sound = begin.shape[0] == self.n + 1 and values.shape[0] == total and begin[self.n] == total
+        if sound:
+            self.n_entries = total
+            self.start_lists(total)
+        for i in range(self.n if sound else 0):
+            if begin[i] != place or not place <= begin[i + 1] <= total:
+                sound = False
+                break
+            parts = self.begin + i * (self.blocks + 1)
+            b = 0
+            while place < begin[i + 1]:
+                if not 0 <= columns[place] < self.k or (place > begin[i] and columns[place] <= columns[place - 1]):
+                    sound = False
+                    break
+                while b * self.block <= columns[place]:
+                    parts[b] = place
+                    b += 1
+                self.entries[place].index, self.entries[place].value = columns[place], values[place]
+                place += 1
+            for b in range(b, self.blocks + 1):
+                parts[b] = place
+            if not sound:
+                break
+        if not sound:
+            raise ValueError("sparse rows must have columns within the matrix, which increase within a row")
+
+    cdef list_dense(self, X, int n_threads):
+        """List the rows of an array where they have enough zeros for it.
+
+        They are read twice, so room is made for what was counted, and each row is asked whether it still fits: another
+        thread may write into X.
+        """
+        cdef Py_ssize_t chunks = (self.n + LISTED_ROWS - 1) // LISTED_ROWS, c, first, room = 0
+        cdef const float[:, ::1] piece
+        cdef Buffers scratch = Buffers()
+        cdef ptrdiff_t *place = <ptrdiff_t *>scratch.allocate(8 * (chunks + 1))
+        cdef ptrdiff_t count
+        for first, piece in pieces(X):
+            c = first // LISTED_ROWS
+            count_nonzero(place + c, piece, n_threads)
+        for c in range(chunks):
+            self.n_entries += place[c]
+        if not sparse_enough(self.n_entries, self.n, self.k):
+            return
+        for c in range(chunks):
+            # A vector writes all of its entries and keeps some: room for one row more between two threads' entries.
+            count, place[c] = place[c], room
+            room += count + padded(self.k)
+        place[chunks] = room
+        self.start_lists(room)
+        for first, piece in pieces(X):
+            if not list_rows(self.entries, self.begin + first * (self.blocks + 1), place + first // LISTED_ROWS, piece,
+                             self.block, self.blocks, n_threads):
+                raise ValueError("another thread has written into X while it was read")
+
+    cdef Matrix matrix(self, Py_ssize_t capacity, bint by_column, Buffers buffers):
+        """Room for a batch of up to `capacity` rows, with its lists by column where a gradient reads them."""
+        cdef Matrix x = make_matrix(capacity, self.k, self.block, self.blocks)
+        if self.listed:
+            x.entries = self.entries
+            add_lists(&x, buffers)
+            if by_column:
+                # Longer chunks where columns have few values: some 16 in a chunk pay for beginning with it.
+                set_chunks(&x, 16 * self.n * self.k // (self.n_entries + 1))
+                if column_lists_bytes(&x) <= COLUMN_LISTS:
+                    add_column_lists(&x, buffers)
+                else:
+                    add_counted_column_lists(&x, self.count_columns(), buffers)
+        else:
+            x.ld, x.ld_panel = self.k, FM_PANEL
+            x.data = buffers.floats(capacity * self.k)
+        return x
+
+    cdef int32_t *count_columns(self) except NULL:
+        """How many entries each column has."""
+        cdef Py_ssize_t _
+        cdef ptrdiff_t place
+        cdef const ptrdiff_t *begin = self.begin
+        if self.counts == NULL:
+            self.counts = <int32_t *>self.buffers.allocate(sizeof(int32_t) * self.blocks * self.block)
+            for _ in range(self.n):
+                for place in range(begin[0], begin[self.blocks]):
+                    self.counts[self.entries[place].index] += 1
+                begin += self.blocks + 1
+        return self.counts
+
+    cdef void gather(self, Matrix *x, Py_ssize_t place, const int64_t *rows, Py_ssize_t n) noexcept nogil:
+        """Row rows[i] of X becomes row place + i of x, for n rows."""
+        cdef Py_ssize_t i
+        if not self.listed:
+            kernels.gather(x.data + place * self.k, &self.X[0, 0], rows, n, self.k)
+            return
+        for i in range(n):
+            point(x, place + i, self.begin + rows[i] * (self.blocks + 1))
+
+    cdef void take(self, Matrix *x, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+        """Listed rows [first, first + n) of X become those of x from 0 on."""
+        cdef Py_ssize_t i
+        for i in range(n):
+            point(x, i, self.begin + (first + i) * (self.blocks + 1))
+
+
+cdef inline void point(Matrix *x, Py_ssize_t i, const ptrdiff_t *begin) noexcept nogil:
+    """The lists between these places become row i of x."""
+    cdef Py_ssize_t b
+    for b in range(x.blocks):
+        x.begin[b * x.capacity + i], x.end[b * x.capacity + i] = begin[b], begin[b + 1]
+
+
+def pieces(X):
+    """Yield (first row, rows) of an array as float32 in C order: all at once where they are so, else some at a time."""
+    if X.dtype == np.float32 and X.flags.c_contiguous and X.flags.aligned:
+        yield 0, X
+        return
+    for first in range(0, len(X), READ_ROWS):
+        yield first, np.require(X[first : first + READ_ROWS], np.float32, "CA")
+
+
+cdef void count_nonzero(ptrdiff_t *counts, const float[:, ::1] X, int n_threads) noexcept:
+    """How many values are not zero in each task's rows of X."""
+    cdef Py_ssize_t n = X.shape[0], k = X.shape[1], c
+    for c in prange((n + LISTED_ROWS - 1) // LISTED_ROWS, nogil=True, num_threads=n_threads, schedule="static"):
+        kernels.count_nonzero(&counts[c], &X[c * LISTED_ROWS, 0], min(LISTED_ROWS, n - c * LISTED_ROWS) * k)
+
+
+cdef bint list_rows(fm_entry *entries, ptrdiff_t *begin, const ptrdiff_t *place, const float[:, ::1] X,
+                    Py_ssize_t block, Py_ssize_t blocks, int n_threads) noexcept:
+    """List the rows of X, those of task c in [place[c], place[c + 1]); whether they fit there."""
+    cdef Py_ssize_t n = X.shape[0], k = X.shape[1], c, fits = 0, tasks = (n + LISTED_ROWS - 1) // LISTED_ROWS
+    for c in prange(tasks, nogil=True, num_threads=n_threads, schedule="static"):
+        fits += list_task(entries, begin + c * LISTED_ROWS * (blocks + 1), place[c], place[c + 1],
+                          &X[c * LISTED_ROWS, 0], min(LISTED_ROWS, n - c * LISTED_ROWS), k, block, blocks)
+    return fits == tasks
+
+
+cdef bint list_task(fm_entry *entries, ptrdiff_t *begin, ptrdiff_t place, ptrdiff_t end, const float *x, Py_ssize_t n,
+                    Py_ssize_t k, Py_ssize_t block, Py_ssize_t blocks) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        if place + padded(k) > end:
+            return False
+        place = list_row(entries, begin, begin + 1, 1, place, x + i * k, k, block, blocks)
+        begin += blocks + 1
+    return True
