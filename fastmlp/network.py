@@ -26,15 +26,8 @@ Float32 = NDArray[np.float32]
 
 INITS = ("he", "glorot", "normal")
 
-# Multiply-adds a second of one thread, for choosing the number of threads: a cautious figure, as an
-# overestimate of the work would start threads that cost more than they do.
-RATE = 50e9
-
 # Values of sparse rows that are made dense at a time.
 DENSE_VALUES = 4 << 20
-
-# Beyond any machine; a process that asks for more threads than it may start is ended by OpenMP.
-MAX_THREADS = 1024
 
 
 class MLP:
@@ -90,7 +83,7 @@ class MLP:
         self._loss = checks.one_of("loss", loss, LOSSES)
         self.init = checks.one_of("init", init, INITS)
         self.seed = checks.integer("seed", seed, least=0, most=2**64 - 1)
-        self.n_threads = None if n_threads is None else checks.integer("n_threads", n_threads, 1, MAX_THREADS)
+        self.n_threads = None if n_threads is None else checks.integer("n_threads", n_threads, 1, threads.MAX_THREADS)
         if loss == "cross_entropy" and self.layer_sizes[-1] < 2:
             raise ValueError("layer_sizes must end in at least 2 outputs for loss='cross_entropy', not 1")
         self._parameters = _initial(self.layer_sizes, self.init, self.seed)
@@ -369,7 +362,7 @@ class MLP:
         for first in range(0, len(rows), step):
             part = outputs[first : first + step]
             dense = rows.dense(first, first + len(part)) if isinstance(rows, SparseRows) else rows
-            n_threads = threads.choose(self.n_threads, len(part) * self._parameters.size / RATE)
+            n_threads = threads.choose(self.n_threads, len(part) * self._parameters.size / threads.RATE)
             _prediction.logits(part, self.layer_sizes, self._parameters, code, dense, n_threads)
         if not np.isfinite(outputs).all():
             self._require_finite()

@@ -5,7 +5,14 @@ import os
 
 from fastmlp._kernels import OPENMP
 
-__all__ = ["available", "choose"]
+__all__ = ["MAX_THREADS", "RATE", "available", "choose"]
+
+# Multiply-adds a second of one thread, for choosing the number of threads: a cautious figure, as an
+# overestimate of the work would start threads that cost more than they do.
+RATE = 50e9
+
+# Beyond any machine; a process that asks for more threads than it may start is ended by OpenMP.
+MAX_THREADS = 1024
 
 # A thread that joins costs the others a rendezvous, and a sleeping one some 50 us to wake; below this many
 # seconds of work for each, one thread is faster. Measured with two threads.
@@ -22,9 +29,9 @@ class _Pool:
 def available() -> int:
     """Return the number of threads that ``n_threads=None`` may use at most.
 
-    ``OMP_NUM_THREADS`` where it is set; otherwise the CPUs that this process may run on, within the limit of its
-    control group. 1 where the package was built without OpenMP, and in a child that was forked after its parent
-    had used several threads: OpenMP's threads do not survive a fork, and waiting for them would hang.
+    ``OMP_NUM_THREADS`` where it is set, but 1024 at most; otherwise the CPUs that this process may run on, within the
+    limit of its control group. 1 where the package was built without OpenMP, and in a child that was forked after its
+    parent had used several threads: OpenMP's threads do not survive a fork, and waiting for them would hang.
 
     Examples
     --------
@@ -34,9 +41,9 @@ def available() -> int:
     """
     if not OPENMP or _Pool.lost:
         return 1
-    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if wanted.isdecimal() and int(wanted) > 0:
-        return int(wanted)
+    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip().lstrip("0")
+    if wanted.isascii() and wanted.isdecimal():
+        return min(int(wanted[:9]), MAX_THREADS)
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cpus, _cgroup_limit()))
 
@@ -51,7 +58,7 @@ def choose(n_threads: int | None, seconds: float) -> int:
     1
     """
     most = available() if n_threads is None else 1 if _Pool.lost or not OPENMP else n_threads
-    chosen = max(1, min(most, int(seconds / _WORTH_A_THREAD)))
+    chosen = max(1, min(most, MAX_THREADS, int(seconds / _WORTH_A_THREAD)))
     if chosen > 1:
         _Pool.started = True
     return chosen

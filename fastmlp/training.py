@@ -16,7 +16,6 @@ from fastmlp.activations import ACTIVATIONS
 from fastmlp.callbacks import Callback, Progress, ProgressBar
 from fastmlp.errors import DivergenceError
 from fastmlp.losses import LOSSES
-from fastmlp.network import RATE
 from fastmlp.optimizers import SGD, Adam, Optimizer
 
 if TYPE_CHECKING:
@@ -125,7 +124,7 @@ def fit(
     state = _state(network, optimizer)
     batch = min(batch_size, len(rows))
     # Forward, input gradient and weight gradient, in phases that the threads share.
-    work = 3 * batch * network.parameters.size / RATE
+    work = 3 * batch * network.parameters.size / threads.RATE
     n_threads = threads.choose(network.n_threads, work / (2 * len(network.layer_sizes)))
     trainer = _engine.Trainer(
         network.layer_sizes,

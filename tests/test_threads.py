@@ -36,13 +36,16 @@ AVAILABLE = "from fastmlp import threads; print(threads.available())"
 
 
 @needs_openmp
-@pytest.mark.parametrize(("value", "count"), [("1", 1), ("3", 3), ("2,4", 2), (" 5 ", 5)])
+@pytest.mark.parametrize(
+    ("value", "count"),
+    [("1", 1), ("3", 3), ("2,4", 2), (" 5 ", 5), ("007", 7), ("100000", 1024), ("9" * 5000, 1024)],
+)
 def test_omp_num_threads_is_honoured(value, count, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", value)
     assert threads.available() == count
 
 
-@pytest.mark.parametrize("value", ["", "0", "-1", "many"])
+@pytest.mark.parametrize("value", ["", "0", "-1", "many", "2.5", "\u00b2", "\u0660"])
 def test_omp_num_threads_without_a_number_is_no_limit(value, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     without = threads.available()
@@ -95,6 +98,9 @@ def test_work_decides_within_the_limit(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     assert [threads.choose(None, seconds) for seconds in (0, 1e-9, 1)] == [1, 1, 4]
     assert [threads.choose(n_threads, 1) for n_threads in (1, 2, 7)] == [1, 2, 7]
+    assert threads.choose(10**6, 1) == threads.MAX_THREADS
+    monkeypatch.setenv("OMP_NUM_THREADS", str(10**6))
+    assert threads.choose(None, 1) == threads.available() == threads.MAX_THREADS
     chosen = [threads.choose(8, seconds) for seconds in np.linspace(0, 1e-3, 500)]
     assert chosen == sorted(chosen)
     assert set(chosen) == set(range(1, 9))
