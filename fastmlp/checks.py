@@ -13,12 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import _kernels
+from fastmlp.arrays import Array, Float32
 from fastmlp.sparse import SparseRows, is_sparse
 
 __all__ = ["Targets", "boolean", "examples", "integer", "one_of", "path", "rows", "sample_weights", "shapes"]
-
-Array = NDArray[Any]
-Float32 = NDArray[np.float32]
 
 
 class Targets(NamedTuple):

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import _prediction, checks, kernels, threads
 from fastmlp.activations import ACTIVATIONS
+from fastmlp.arrays import Float32
 from fastmlp.losses import LOSSES
 from fastmlp.optimizers import Optimizer
 from fastmlp.sparse import SparseRows
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from fastmlp.training import History, TrainingState
 
 __all__ = ["MLP"]
-
-Float32 = NDArray[np.float32]
 
 INITS = ("he", "glorot", "normal")
 
