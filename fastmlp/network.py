@@ -94,6 +94,8 @@ class MLP:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        # Memory that pickle was given, as a mapped file's, may start between two values.
+        self._parameters = np.require(self._parameters, requirements="A")
         self._few_rows = self._reader()
 
     def __repr__(self) -> str:
@@ -371,6 +373,10 @@ class MLP:
         if not np.isfinite(self._parameters).all():
             raise ValueError("parameters of the network must be finite; they have NaN or infinity")
 
+    def _require_writable(self) -> None:
+        if not self._parameters.flags.writeable:
+            raise ValueError("parameters of the network must be writable, for fit; copy.deepcopy(network) has its own")
+
     def _decide(self, outputs: Float32) -> NDArray[Any]:
         if self.loss == "cross_entropy":
             return np.asarray(outputs.argmax(axis=1))
@@ -393,7 +399,8 @@ class MLP:
 
 
 def _sizes(layer_sizes: Sequence[int]) -> tuple[int, ...]:
-    if isinstance(layer_sizes, (str, bytes)) or not isinstance(layer_sizes, (Sequence, np.ndarray)):
+    listed = isinstance(layer_sizes, (Sequence, np.ndarray)) and not isinstance(layer_sizes, (str, bytes))
+    if not listed or getattr(layer_sizes, "ndim", 1) == 0:
         raise TypeError(f"layer_sizes must be a sequence of whole numbers, not {layer_sizes!r:.80}")
     sizes = tuple(
         checks.integer(f"layer_sizes[{i}]", size, least=1, most=2**31 - 1) for i, size in enumerate(layer_sizes)

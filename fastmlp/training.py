@@ -113,9 +113,12 @@ def fit(
         raise TypeError(f"optimizer must be a fastmlp.SGD, Adam or AdamW, not {optimizer!r:.80}")
     callbacks = _callbacks(callbacks)
     network._require_finite()
+    network._require_writable()
     names, validation_names = ("X", "y"), ("validation_data[0]", "validation_data[1]")
     task = network.layer_sizes, network.loss
     X, y = checks.shapes(names, X, y, *task)
+    if shuffle and X.shape[0] > 2**32:
+        raise ValueError(f"shuffle must be False for more than 2**32 rows; X has {X.shape[0]}")
     held_out = None if validation_data is None else checks.shapes(validation_names, *_pair(validation_data), *task)
     weights = checks.sample_weights(sample_weight, X.shape[0])
     validation = None if held_out is None else checks.examples(validation_names, *held_out, *task)
