@@ -2,6 +2,7 @@
 
 import functools
 import os
+import sys
 
 from fastmlp._kernels import OPENMP
 
@@ -66,21 +67,36 @@ def choose(n_threads: int | None, seconds: float) -> int:
 
 @functools.cache
 def _cgroup_limit() -> int:
-    """CPUs that the control group grants, rounded up; version 2 first, then version 1."""
+    """CPUs that the tightest of this process's control groups grants, rounded up."""
+    limits = [os.cpu_count() or 1]
+    # The roots too: in a container they may be the group itself, which has another name outside.
+    for line in ["0::/", "0:cpu:/", *_read("/proc/self/cgroup").splitlines()]:
+        controllers, _, group = line.partition(":")[2].partition(":")
+        while not controllers or "cpu" in controllers.split(","):
+            limits.append(_granted("/sys/fs/cgroup/cpu" if controllers else "/sys/fs/cgroup", group))
+            if group == os.path.dirname(group):
+                break
+            group = os.path.dirname(group)
+    return min(limits)
+
+
+def _granted(root: str, group: str) -> int:
+    """CPUs that one control group grants, by the files of version 2 or of version 1."""
+    folder = os.path.join(root, group.lstrip("/"))
+    files = ("cpu.max",) if root == "/sys/fs/cgroup" else ("cpu.cfs_quota_us", "cpu.cfs_period_us")
     try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
-    except OSError:
-        try:
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as file:
-                quota = file.read().strip()
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
-                period = file.read().strip()
-        except OSError:
-            return os.cpu_count() or 1
-    if quota in ("max", "-1"):
-        return os.cpu_count() or 1
-    return max(1, -(-int(quota) // int(period)))
+        quota, period = map(int, " ".join(_read(os.path.join(folder, name)) for name in files).split())
+    except ValueError:  # "max", or no file
+        return sys.maxsize
+    return max(1, -(-quota // period)) if quota > 0 and period > 0 else sys.maxsize
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _after_fork() -> None:

@@ -54,6 +54,9 @@ def test_omp_num_threads_without_a_number_is_no_limit(value, monkeypatch):
     assert threads.available() == without
 
 
+OWN = "proc_self_cgroup"
+
+
 @needs_affinity
 def test_affinity_is_honoured(run_python):
     one = min(os.sched_getaffinity(0))
@@ -69,19 +72,44 @@ def test_affinity_is_honoured(run_python):
         ({"cpu.max": "150000 100000\n"}, 2),
         ({"cpu.max": "50000 100000\n"}, 1),
         ({"cpu.max": "max 100000\n"}, 64),
+        ({"cpu.max": "200000\n"}, 64),
+        ({"cpu.max": "some 100000\n"}, 64),
+        ({"cpu.max": "200000 0\n"}, 64),
         ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
         ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 64),
+        ({"cpu/cpu.cfs_quota_us": "300000\n"}, 64),
         ({}, 64),
+        # groups in groups: the tightest one counts, and that of another process does not
+        ({OWN: "0::/a.slice/b c.service\n", "a.slice/b c.service/cpu.max": "300000 100000\n"}, 3),
+        ({OWN: "0::/a.slice/b.service\n", "a.slice/cpu.max": "300000 100000\n"}, 3),
+        ({OWN: "0::/a/b\n", "a/b/cpu.max": "200000 100000\n", "a/cpu.max": "900000 100000\n"}, 2),
+        ({OWN: "0::/a/b\n", "a/b/cpu.max": "max 100000\n", "a/cpu.max": "900000 100000\n"}, 9),
+        ({OWN: "0::/a\n", "b/cpu.max": "300000 100000\n"}, 64),
+        (
+            {
+                OWN: "3:cpuset:/c\n2:cpu,cpuacct:/a/b\n1:name=systemd:/c\n0::/c\n",
+                "cpu/a/cpu.cfs_quota_us": "300000\n",
+                "cpu/a/cpu.cfs_period_us": "100000\n",
+                "cpu/c/cpu.cfs_quota_us": "100000\n",
+                "cpu/c/cpu.cfs_period_us": "100000\n",
+            },
+            3,
+        ),
+        # in a container: the name is the one outside, the files are the group's own
+        ({OWN: "0::/docker/0123\n", "cpu.max": "300000 100000\n"}, 3),
+        ({OWN: "odd\n\n:\n1:cpu://\n", "cpu.max": "300000 100000\n"}, 3),
     ],
 )
 @needs_openmp
 def test_the_control_group_is_honoured(files, count, tmp_path, monkeypatch):
     for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_text(text)
-    original = open
     monkeypatch.setattr(
-        "builtins.open", lambda path, *rest: original(str(path).replace("/sys/fs/cgroup", str(tmp_path)), *rest)
+        "builtins.open",
+        lambda path, original=open: original(
+            path.replace("/sys/fs/cgroup", str(tmp_path)).replace("/proc/self/cgroup", str(tmp_path / OWN))
+        ),
     )
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
