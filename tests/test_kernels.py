@@ -419,6 +419,28 @@ def test_cross_entropy_keeps_small_losses():
     np.testing.assert_allclose(loss, np.log1p(np.exp(-12.0)), atol=1.2e-7)
 
 
+@pytest.mark.parametrize("m", [1, 3, 100])
+def test_binary_cross_entropy_keeps_small_losses(m):
+    """log(1 + e) for e far below 1, where 1 + e is 1, is e; each value by its own magnitude."""
+    logits = np.linspace(-80, 0, 2001, dtype=np.float32)
+    rows = np.full((len(logits), m), -1000, np.float32)  # of loss 0
+    rows[:, m // 2] = logits
+    loss = kernels.losses(rows, np.zeros_like(rows), "binary_cross_entropy")
+    exact = np.log1p(np.exp(np.float64(logits)))
+    assert units_in_the_last_place(loss, exact).max() <= 4
+    assert units_in_the_last_place(np.log(1 + np.exp(logits)), exact).max() > 1000  # what the test is about
+
+
+@pytest.mark.parametrize("m", [1, 3, 10, 65])
+def test_binary_cross_entropy_of_a_row_does_not_depend_on_the_others(m):
+    logits, targets = draw("losses-binary_cross_entropy", (70, 1, m))
+    loss = kernels.losses(logits, targets, "binary_cross_entropy")
+    alone = [
+        kernels.losses(z, t, "binary_cross_entropy") for z, t in zip(logits[:, None], targets[:, None], strict=True)
+    ]
+    np.testing.assert_array_equal(loss, np.concatenate(alone))
+
+
 # ---- What the kernels refuse -----------------------------------------------------------------------------------------
 
 
