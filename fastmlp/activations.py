@@ -5,14 +5,14 @@ All functions work elementwise, on anything NumPy can read, and return float64.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-__all__ = ["ACTIVATIONS", "Activation", "Array", "float64"]
+from fastmlp.arrays import Float64
 
-Array: TypeAlias = NDArray[np.float64]
+__all__ = ["ACTIVATIONS", "Activation", "float64"]
 
 
 class Activation(NamedTuple):
@@ -41,8 +41,8 @@ class Activation(NamedTuple):
     """
 
     code: int
-    forward: Callable[[ArrayLike], Array]
-    derivative: Callable[[ArrayLike], Array]
+    forward: Callable[[ArrayLike], Float64]
+    derivative: Callable[[ArrayLike], Float64]
     makes_zeros: bool = False
 
 
@@ -76,7 +76,7 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 
-def float64(values: ArrayLike) -> Array:
+def float64(values: ArrayLike) -> Float64:
     """Read values as a float64 array: the precision in which the specification computes.
 
     Examples

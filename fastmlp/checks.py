@@ -13,12 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import _kernels
+from fastmlp.arrays import Array, Float32
 from fastmlp.sparse import SparseRows, is_sparse
 
 __all__ = ["Targets", "boolean", "examples", "integer", "one_of", "path", "rows", "sample_weights", "shapes"]
-
-Array = NDArray[Any]
-Float32 = NDArray[np.float32]
 
 
 class Targets(NamedTuple):
@@ -107,7 +105,7 @@ def one_of(name: str, value: object, names: Any) -> str:
 
 
 def rows(name: str, X: ArrayLike, k: int) -> Float32 | SparseRows:
-    """Return X as C-contiguous float32 rows of k finite values; without a copy where it is that already.
+    """Return X as C-contiguous, aligned float32 rows of k finite values; without a copy where it is that already.
 
     SciPy's sparse matrices become `SparseRows`.
 
@@ -258,14 +256,15 @@ def _finite_rows(name: str, X: Any) -> Float32 | SparseRows:
 
 
 def _finite_float32(name: str, array: Array) -> Float32:
-    if array.dtype == np.float32 and array.flags.c_contiguous and _kernels.is_finite(array.reshape(-1)):
+    sound = array.dtype == np.float32 and array.flags.c_contiguous and array.flags.aligned
+    if sound and _kernels.is_finite(array.reshape(-1)):
         return array  # one pass, where the extremes below take two
     # NaN and what float32 cannot hold both show in the extremes, which need no other array as large as this one.
     if array.size and not _fits([array.min(), array.max()]).all():
         row = next(i for i, values in enumerate(array) if not _fits(values).all())
         place = (row, int(_fits(array[row]).argmin())) if array.ndim == 2 else (row,)
         raise ValueError(f"{name} must be finite in float32; {name}[{', '.join(map(str, place))}] is {array[place]}")
-    return np.ascontiguousarray(array, dtype=np.float32)
+    return np.require(array, np.float32, ["C", "A"])
 
 
 def _fits(values: ArrayLike) -> NDArray[np.bool_]:

@@ -1,19 +1,20 @@
 """The kernels as functions over float32 arrays: what the engine is made of, for use on its own.
 
-Every array is float32 and C-contiguous, and may be read-only where it is an input. `out` may be an input where the
-docstring says so; without it a new array is returned. `n_threads` is the number of threads to use at most, None for
-`fastmlp.threads.available()`; the result has the same bits for any number. The same functions in float64 NumPy,
-without `out` and `n_threads`, are in `fastmlp.reference`.
+Every array is float32, C-contiguous and aligned, and may be read-only where it is an input. `out` may be an input
+where the docstring says so; without it a new array is returned. `n_threads` is the number of threads to use at most,
+up to 1024, None for `fastmlp.threads.available()`; the result has the same bits for any number. The same functions in
+float64 NumPy, without `out` and `n_threads`, are in `fastmlp.reference`.
 """
 
+from __future__ import annotations
+
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastmlp import _kernels, threads
+from fastmlp import _kernels, arrays, checks, threads
 from fastmlp.activations import ACTIVATIONS
+from fastmlp.arrays import Array, Float32
 from fastmlp.losses import LOSSES
 
 __all__ = [
@@ -28,10 +29,7 @@ __all__ = [
     "softmax_cross_entropy",
 ]
 
-Float32 = NDArray[np.float32]
-
-# Seconds of one thread for a multiply-add, and for an element that is read, changed and written.
-_MULTIPLY_ADD = 1 / 50e9
+# Seconds of one thread for an element that is read, changed and written.
 _ELEMENT = 1 / 2e9
 
 isa = _kernels.isa
@@ -68,15 +66,15 @@ def matmul_bias(
     >>> kernels.matmul_bias(np.ones((1, 3), np.float32), np.ones((3, 2), np.float32), np.zeros(2, np.float32))
     array([[3., 3.]], dtype=float32)
     """
-    _array("x", x, (None, None))
+    arrays.check("x", x, (None, None))
     n, k = x.shape
-    _array("weights", weights, (k, None))
+    arrays.check("weights", weights, (k, None))
     m = weights.shape[1]
-    _array("bias", bias, (m,))
-    out = _out(out, (n, m))
-    _apart("out", out, x=x, weights=weights, bias=bias)
+    arrays.check("bias", bias, (m,))
+    out = arrays.out_of((n, m), out)
+    arrays.apart("out", out, x=x, weights=weights, bias=bias)
     packed = np.empty(_kernels.packed_size(k, m), np.float32)
-    _kernels.matmul_bias(out, x, weights, bias, packed, _threads(n_threads, n * k * m * _MULTIPLY_ADD))
+    _kernels.matmul_bias(out, x, weights, bias, packed, _threads(n_threads, n * k * m / threads.RATE))
     return out
 
 
@@ -139,14 +137,13 @@ def relu_backward(dh: Float32, h: Float32, *, out: Float32 | None = None, n_thre
     >>> kernels.relu_backward(np.array([5, 5], np.float32), np.array([0, 2], np.float32))
     array([0., 5.], dtype=float32)
     """
-    _array("dh", dh, (None,) * np.ndim(dh))
-    _array("h", h, dh.shape)
-    out = _out(out, dh.shape)
-    _apart("out", out, h=h)
+    arrays.check("dh", dh, None)
+    arrays.check("h", h, dh.shape)
+    out = arrays.out_of(dh.shape, out)
+    arrays.apart("out", out, h=h)
+    n_threads = _threads(n_threads, dh.size * _ELEMENT)
     _copy(out, dh)
-    _kernels.activate_backward(
-        out.reshape(-1), h.reshape(-1), ACTIVATIONS["relu"].code, _threads(n_threads, dh.size * _ELEMENT)
-    )
+    _kernels.activate_backward(out.reshape(-1), h.reshape(-1), ACTIVATIONS["relu"].code, n_threads)
     return out
 
 
@@ -178,12 +175,12 @@ def activate(z: Float32, activation: str, *, out: Float32 | None = None, n_threa
     >>> kernels.activate(np.array([0, 100], np.float32), "logistic")
     array([0.5, 1. ], dtype=float32)
     """
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; not {activation!r}")
-    _array("z", z, (None,) * np.ndim(z))
-    out = _out(out, z.shape)
+    code = ACTIVATIONS[checks.one_of("activation", activation, ACTIVATIONS)].code
+    arrays.check("z", z, None)
+    out = arrays.out_of(z.shape, out)
+    n_threads = _threads(n_threads, z.size * _ELEMENT)
     _copy(out, z)
-    _kernels.activate(out.reshape(-1), ACTIVATIONS[activation].code, _threads(n_threads, z.size * _ELEMENT))
+    _kernels.activate(out.reshape(-1), code, n_threads)
     return out
 
 
@@ -213,14 +210,14 @@ def softmax(logits: Float32, *, out: Float32 | None = None) -> Float32:
     array([[0.5, 0.5]], dtype=float32)
     """
     _rows(logits)
-    out = _out(out, logits.shape)
+    out = arrays.out_of(logits.shape, out)
     _copy(out, logits)
     _kernels.softmax(out)
     return out
 
 
 def softmax_cross_entropy(
-    logits: Float32, targets: NDArray[Any], *, out: Float32 | None = None, n_threads: int | None = None
+    logits: Float32, targets: Array, *, out: Float32 | None = None, n_threads: int | None = None
 ) -> tuple[Float32, Float32]:
     """Return the cross-entropy of each row's softmax, and its gradient by the logits.
 
@@ -256,7 +253,7 @@ def softmax_cross_entropy(
     return _loss_gradient(logits, targets, "cross_entropy", out, n_threads)
 
 
-def losses(logits: Float32, targets: NDArray[Any], loss: str, *, n_threads: int | None = None) -> Float32:
+def losses(logits: Float32, targets: Array, loss: str, *, n_threads: int | None = None) -> Float32:
     """Return the loss of each row.
 
     Parameters
@@ -284,9 +281,7 @@ def losses(logits: Float32, targets: NDArray[Any], loss: str, *, n_threads: int 
     >>> kernels.losses(np.ones((1, 2), np.float32), np.zeros((1, 2), np.float32), "squared_error")
     array([1.], dtype=float32)
     """
-    if loss not in LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(LOSSES)}; not {loss!r}")
-    return _loss_gradient(logits, targets, loss, None, n_threads)[0]
+    return _loss_gradient(logits, targets, checks.one_of("loss", loss, LOSSES), None, n_threads)[0]
 
 
 def adam(
@@ -332,15 +327,14 @@ def adam(
     >>> weights
     array([0.5], dtype=float32)
     """
-    _array("weights", weights, (None,) * np.ndim(weights), writable=True)
+    arrays.check("weights", weights, None, writable=True)
     for name, array in (("m", m), ("v", v)):
-        _array(name, array, weights.shape, writable=True)
-    _array("gradient", gradient, weights.shape)
-    _apart("weights", weights, m=m, v=v, gradient=gradient)
-    _apart("m", m, v=v, gradient=gradient)
-    _apart("v", v, gradient=gradient)
-    if step < 1:
-        raise ValueError(f"step must be at least 1, not {step}")
+        arrays.check(name, array, weights.shape, writable=True)
+    arrays.check("gradient", gradient, weights.shape)
+    arrays.apart("weights", weights, m=m, v=v, gradient=gradient)
+    arrays.apart("m", m, v=v, gradient=gradient)
+    arrays.apart("v", v, gradient=gradient)
+    step = checks.integer("step", step, least=1)
     correction = math.sqrt(1 - beta_2**step)
     _kernels.adam(
         weights.reshape(-1),
@@ -357,70 +351,36 @@ def adam(
 
 
 def _loss_gradient(
-    logits: Float32, targets: NDArray[Any], loss: str, out: Float32 | None, n_threads: int | None
+    logits: Float32, targets: Array, loss: str, out: Float32 | None, n_threads: int | None
 ) -> tuple[Float32, Float32]:
     n, m = _rows(logits)
-    labels = loss == "cross_entropy" and np.ndim(targets) == 1
-    if labels:
-        _array("targets", targets, (n,), np.int64)
-        if n and not (targets.min() >= 0 and targets.max() < m):
-            raise ValueError(f"targets must be labels from 0 to {m - 1}; they are {targets.min()} to {targets.max()}")
+    labels = values = None
+    if loss == "cross_entropy" and np.ndim(targets) == 1:
+        arrays.check("targets", targets, (n,), np.int64)
+        # A copy: memory is addressed by labels, so what is checked must not change under the kernel.
+        labels = targets.copy()
+        if n and not (labels.min() >= 0 and labels.max() < m):
+            raise ValueError(f"targets must be labels from 0 to {m - 1}; they are {labels.min()} to {labels.max()}")
     else:
-        _array("targets", targets, (n, m))
-    out = _out(out, (n, m))
-    _apart("out", out, targets=targets)
+        arrays.check("targets", targets, (n, m))
+        values = targets
+    out = arrays.out_of((n, m), out)
+    arrays.apart("out", out, targets=targets)
+    n_threads = _threads(n_threads, 10 * n * m * _ELEMENT)
     _copy(out, logits)
-    loss_rows = np.empty(n, np.float32)
+    loss_rows, scale = np.empty(n, np.float32), np.ones(n, np.float32)
     if n:
-        _kernels.loss_gradient(
-            out,
-            loss_rows,
-            targets if labels else None,
-            None if labels else targets,
-            np.ones(n, np.float32),
-            LOSSES[loss].code,
-            _threads(n_threads, 10 * n * m * _ELEMENT),
-        )
+        _kernels.loss_gradient(out, loss_rows, labels, values, scale, LOSSES[loss].code, n_threads)
     return loss_rows, out
-
-
-def _array(
-    name: str, array: object, shape: tuple[int | None, ...], dtype: type = np.float32, writable: bool = False
-) -> None:
-    """Check an array's type, shape and layout; None stands for any size."""
-    if not isinstance(array, np.ndarray) or array.dtype != dtype:
-        kind = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise TypeError(f"{name} must be an array of {np.dtype(dtype)}, not {kind}")
-    if len(array.shape) != len(shape) or any(w not in (None, s) for w, s in zip(shape, array.shape, strict=True)):
-        wanted = ", ".join("any" if size is None else str(size) for size in shape)
-        raise ValueError(f"{name} must have shape ({wanted}), not {array.shape}")
-    if not array.flags.c_contiguous:
-        raise ValueError(f"{name} must be C-contiguous")
-    if writable and not array.flags.writeable:
-        raise ValueError(f"{name} must be writable")
-
-
-def _out(out: Float32 | None, shape: tuple[int, ...]) -> Float32:
-    if out is None:
-        return np.empty(shape, np.float32)
-    _array("out", out, shape, writable=True)
-    return out
 
 
 def _rows(logits: Float32) -> tuple[int, int]:
     """Check rows of logits, and return their shape."""
-    _array("logits", logits, (None, None))
+    arrays.check("logits", logits, (None, None))
     n, m = logits.shape
     if m == 0:
         raise ValueError(f"logits must have at least one column; it has shape {logits.shape}")
     return n, m
-
-
-def _apart(name: str, array: NDArray[Any], **others: NDArray[Any]) -> None:
-    """Check that an array that is written shares no memory with others."""
-    for other_name, other in others.items():
-        if np.may_share_memory(array, other):
-            raise ValueError(f"{name} must not share memory with {other_name}")
 
 
 def _copy(out: Float32, values: Float32) -> None:
@@ -429,6 +389,6 @@ def _copy(out: Float32, values: Float32) -> None:
 
 
 def _threads(n_threads: int | None, seconds: float) -> int:
-    if n_threads is not None and n_threads < 1:
-        raise ValueError(f"n_threads must be at least 1, not {n_threads}")
+    if n_threads is not None:
+        n_threads = checks.integer("n_threads", n_threads, least=1, most=threads.MAX_THREADS)
     return threads.choose(n_threads, seconds)

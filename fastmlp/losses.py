@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastmlp.activations import ACTIVATIONS, Array, float64
+from fastmlp.activations import ACTIVATIONS, float64
+from fastmlp.arrays import Float64
 
 __all__ = ["LOSSES", "Loss"]
 
@@ -43,10 +44,10 @@ class Loss(NamedTuple):
     """
 
     code: int
-    output: Callable[[ArrayLike], Array]
-    value: Callable[[ArrayLike, ArrayLike], Array]
+    output: Callable[[ArrayLike], Float64]
+    value: Callable[[ArrayLike, ArrayLike], Float64]
 
-    def gradient(self, logits: ArrayLike, targets: ArrayLike) -> Array:
+    def gradient(self, logits: ArrayLike, targets: ArrayLike) -> Float64:
         """Return the derivative of each row's loss by its logits, (n, m): output - targets.
 
         The same for every loss here, because each is paired with its canonical output (Bishop 2006, "Pattern
@@ -84,9 +85,9 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def _log_softmax(logits: ArrayLike) -> Array:
+def _log_softmax(logits: ArrayLike) -> Float64:
     """Logarithm of the softmax of each row; shifted by the row's maximum, so that exp cannot overflow."""
     z = float64(logits)
     shifted = z - z.max(axis=1, keepdims=True)
-    log_softmax: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    log_softmax: Float64 = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return log_softmax

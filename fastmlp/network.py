@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import checks, kernels, threads
 from fastmlp.activations import ACTIVATIONS
+from fastmlp.arrays import Float32
 from fastmlp.engine.prediction import PREDICT_ROWS, FewRows, Predictor
 from fastmlp.engine.rows import Rows
 from fastmlp.layers import Layer, engine_layers, layers_of, layout, n_parameters
@@ -25,19 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["MLP"]
 
-Float32 = NDArray[np.float32]
-
 INITS = ("he", "glorot", "normal")
-
-# Multiply-adds a second of one thread, for choosing the number of threads: a cautious figure, as an
-# overestimate of the work would start threads that cost more than they do.
-RATE = 50e9
 
 # Seconds of prediction between two looks at signals.
 SLICE = 0.02
-
-# Beyond any machine; a process that asks for more threads than it may start is ended by OpenMP.
-MAX_THREADS = 1024
 
 
 class MLP:
@@ -94,7 +86,7 @@ class MLP:
         self._loss = checks.one_of("loss", loss, LOSSES)
         self.init = checks.one_of("init", init, INITS)
         self.seed = checks.integer("seed", seed, least=0, most=2**64 - 1)
-        self.n_threads = None if n_threads is None else checks.integer("n_threads", n_threads, 1, MAX_THREADS)
+        self.n_threads = None if n_threads is None else checks.integer("n_threads", n_threads, 1, threads.MAX_THREADS)
         if loss == "cross_entropy" and sizes[-1] < 2:
             raise ValueError("layer_sizes must end in at least 2 outputs for loss='cross_entropy', not 1")
         self._parameters = _initial(self.layers, self.init, self.seed)
@@ -106,6 +98,8 @@ class MLP:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        # Memory that pickle was given, as a mapped file's, may start between two values.
+        self._parameters = np.require(self._parameters, requirements="A")
         self._few_rows = self._reader()
 
     def __repr__(self) -> str:
@@ -372,13 +366,13 @@ class MLP:
 
     def _logits(self, rows: Float32 | SparseRows) -> Float32:
         outputs = np.empty((len(rows), self.layer_sizes[-1]), np.float32)
-        n_threads = threads.choose(self.n_threads, len(rows) * self._parameters.size / RATE)
+        n_threads = threads.choose(self.n_threads, len(rows) * self._parameters.size / threads.RATE)
         listed = None
         if isinstance(rows, SparseRows) and rows.is_sparse:
             listed = Rows(rows, self.layers[0].units, n_threads)
         predictor = Predictor(engine_layers(self.layers), self._parameters, n_threads, listed)
         # Some rows at a time, so that Ctrl-C is heard between them, and those of a full matrix take memory in turn.
-        step = max(1, int(SLICE * n_threads * RATE / self._parameters.size), PREDICT_ROWS * n_threads)
+        step = max(1, int(SLICE * n_threads * threads.RATE / self._parameters.size), PREDICT_ROWS * n_threads)
         for first in range(0, len(rows), step):
             part = outputs[first : first + step]
             if listed is not None:
@@ -393,6 +387,10 @@ class MLP:
     def _require_finite(self) -> None:
         if not np.isfinite(self._parameters).all():
             raise ValueError("parameters of the network must be finite; they have NaN or infinity")
+
+    def _require_writable(self) -> None:
+        if not self._parameters.flags.writeable:
+            raise ValueError("parameters of the network must be writable, for fit; copy.deepcopy(network) has its own")
 
     def _decide(self, outputs: Float32) -> NDArray[Any]:
         if self.loss == "cross_entropy":
@@ -416,7 +414,8 @@ class MLP:
 
 
 def _sizes(layer_sizes: Sequence[int]) -> tuple[int, ...]:
-    if isinstance(layer_sizes, (str, bytes)) or not isinstance(layer_sizes, (Sequence, np.ndarray)):
+    listed = isinstance(layer_sizes, (Sequence, np.ndarray)) and not isinstance(layer_sizes, (str, bytes))
+    if not listed or getattr(layer_sizes, "ndim", 1) == 0:
         raise TypeError(f"layer_sizes must be a sequence of whole numbers, not {layer_sizes!r:.80}")
     sizes = tuple(
         checks.integer(f"layer_sizes[{i}]", size, least=1, most=2**31 - 1) for i, size in enumerate(layer_sizes)

@@ -140,9 +140,12 @@ def _number(wanted: str, valid: Callable[[float], bool]) -> Callable[[str, objec
     def check(name: str, value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, Real):
             raise TypeError(f"{name} must be a number, not {value!r:.80}")
-        number = float(value)
+        try:
+            number = float(value)
+        except OverflowError:  # a whole number beyond float's
+            number = math.inf
         if not (math.isfinite(number) and valid(number)):
-            raise ValueError(f"{name} must be finite and {wanted}, not {value!r:.80}")
+            raise ValueError(f"{name} must be finite and {wanted}, not {number!r}")
         return number
 
     return check

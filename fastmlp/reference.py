@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp.activations import ACTIVATIONS, Array, float64
+from fastmlp.activations import ACTIVATIONS, float64
+from fastmlp.arrays import Float64
 from fastmlp.losses import LOSSES
 
 __all__ = [
@@ -45,7 +46,7 @@ __all__ = [
 ]
 
 
-def matmul_bias(x: ArrayLike, weights: ArrayLike, bias: ArrayLike) -> Array:
+def matmul_bias(x: ArrayLike, weights: ArrayLike, bias: ArrayLike) -> Float64:
     """One layer before its activation: x (n, k) @ weights (k, m) + bias (m,) -> (n, m).
 
     Examples
@@ -57,7 +58,7 @@ def matmul_bias(x: ArrayLike, weights: ArrayLike, bias: ArrayLike) -> Array:
     return float64(x) @ float64(weights) + float64(bias)
 
 
-def relu(z: ArrayLike) -> Array:
+def relu(z: ArrayLike) -> Float64:
     """max(z, 0), elementwise (Nair & Hinton 2010).
 
     Examples
@@ -69,7 +70,7 @@ def relu(z: ArrayLike) -> Array:
     return ACTIVATIONS["relu"].forward(z)
 
 
-def relu_backward(dh: ArrayLike, h: ArrayLike) -> Array:
+def relu_backward(dh: ArrayLike, h: ArrayLike) -> Float64:
     """Gradient by z of h = relu(z), given the gradient dh by h: dh where h > 0, else 0.
 
     Examples
@@ -81,7 +82,7 @@ def relu_backward(dh: ArrayLike, h: ArrayLike) -> Array:
     return np.where(np.greater(h, 0), float64(dh), 0.0)
 
 
-def softmax_cross_entropy(logits: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
+def softmax_cross_entropy(logits: ArrayLike, targets: ArrayLike) -> tuple[Float64, Float64]:
     """Cross-entropy of softmax(logits) against the targets, and its gradient (Bishop 2006, 4.108 and 4.109).
 
     Parameters
@@ -120,7 +121,7 @@ def adam(
     beta_2: float = 0.999,
     epsilon: float = 1e-8,
     weight_decay: float = 0.0,
-) -> tuple[Array, Array, Array]:
+) -> tuple[Float64, Float64, Float64]:
     """One step of Adam, or of AdamW where weight_decay is not 0.
 
     Kingma & Ba 2015, "Adam: a method for stochastic optimization", algorithm 1: epsilon is added to the root
@@ -164,7 +165,7 @@ def sgd(
     learning_rate: float = 0.01,
     momentum: float = 0.0,
     nesterov: bool = False,
-) -> tuple[Array, Array]:
+) -> tuple[Float64, Float64]:
     """One step of stochastic gradient descent with momentum, in PyTorch's form.
 
     Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning", equations 1
@@ -193,7 +194,7 @@ def sgd(
     return weights - learning_rate * direction, velocity
 
 
-def forward(weights: Sequence[ArrayLike], biases: Sequence[ArrayLike], X: ArrayLike, activation: str) -> list[Array]:
+def forward(weights: Sequence[ArrayLike], biases: Sequence[ArrayLike], X: ArrayLike, activation: str) -> list[Float64]:
     """Output of every layer for a batch X: [h_1, ..., h_(L-1), logits].
 
     Examples
@@ -245,7 +246,7 @@ def gradients(
     activation: str,
     loss: str,
     sample_weight: ArrayLike | None = None,
-) -> tuple[float, list[Array], list[Array]]:
+) -> tuple[float, list[Float64], list[Float64]]:
     """Cost of a batch and its gradients by every layer's weights and bias: (cost, dweights, dbiases).
 
     The arguments are those of `cost`.
@@ -264,8 +265,8 @@ def gradients(
     batch_cost = float(shares @ LOSSES[loss].value(logits, rows))
 
     dz = shares[:, np.newaxis] * LOSSES[loss].gradient(logits, rows)
-    dweights: list[Array] = []
-    dbiases: list[Array] = []
+    dweights: list[Float64] = []
+    dbiases: list[Float64] = []
     for i in reversed(range(len(weights))):
         dweights.insert(0, inputs[i].T @ dz)
         dbiases.insert(0, dz.sum(axis=0))
@@ -283,9 +284,9 @@ def train_step(
     *,
     activation: str,
     loss: str,
-    update: Callable[..., tuple[Array, ...]],
+    update: Callable[..., tuple[Float64, ...]],
     sample_weight: ArrayLike | None = None,
-) -> tuple[float, list[Array], list[Array], list[tuple[Array, ...]]]:
+) -> tuple[float, list[Float64], list[Float64], list[tuple[Float64, ...]]]:
     """One step of training on a batch; all gradients are those at the old parameters.
 
     Parameters
@@ -368,7 +369,7 @@ def shuffle(n: int, keys: ArrayLike) -> NDArray[np.int64]:
     return x[x < n].astype(np.int64)
 
 
-def _target_rows(targets: ArrayLike, shape: tuple[int, ...], loss: str) -> Array:
+def _target_rows(targets: ArrayLike, shape: tuple[int, ...], loss: str) -> Float64:
     """Targets as rows of the logits' shape (n, m); for cross_entropy, labels (n,) become one-hot rows."""
     targets = np.asarray(targets)
     n, m = shape
@@ -383,7 +384,7 @@ def _target_rows(targets: ArrayLike, shape: tuple[int, ...], loss: str) -> Array
     return float64(targets)
 
 
-def _shares(sample_weight: ArrayLike | None, n: int) -> Array:
+def _shares(sample_weight: ArrayLike | None, n: int) -> Float64:
     """Each row's share (n,) in the cost: weights that sum to 1, or all zero where their sum is 0."""
     weight = np.ones(n) if sample_weight is None else float64(sample_weight)
     if weight.shape != (n,):

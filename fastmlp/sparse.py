@@ -6,8 +6,8 @@ import sys
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastmlp.arrays import Array, Float32
 from fastmlp.engine.matrix import sparse_enough
 
 __all__ = ["SparseRows", "is_sparse"]
@@ -32,7 +32,8 @@ class SparseRows:
     Parameters
     ----------
     matrix : SciPy sparse matrix or array (n, k)
-        In CSR format with sorted columns it is read as it is; else a copy is brought into that form.
+        In CSR format with sorted columns and float32 values, these are read as they are; else a copy is brought into
+        that form. What says where they belong is copied always.
 
     Attributes
     ----------
@@ -59,16 +60,21 @@ class SparseRows:
 
     def __init__(self, matrix: Any) -> None:
         matrix = matrix.tocsr()
-        matrix.check_format(full_check=True)
-        if not _increasing(matrix):
-            matrix = matrix.copy()
-            matrix.has_canonical_format = matrix.has_sorted_indices = False
-            matrix.sum_duplicates()
         self.shape: tuple[int, int] = matrix.shape
-        self.begin = np.asarray(matrix.indptr, np.int64)
-        self.columns = np.asarray(matrix.indices[: self.begin[-1]], np.int32)
+        # Copies: the engine finds places in memory by these, so what was checked must not change under it.
+        begin, columns = np.array(matrix.indptr, order="C"), np.array(matrix.indices, order="C")
+        values = np.asarray(matrix.data)
+        _require_sound(begin, columns, values, self.shape)
+        columns, values = columns[: begin[-1]], values[: begin[-1]]
+        if not _increasing(begin, columns):
+            own = type(matrix)((values.copy(), columns, begin), shape=self.shape)
+            own.has_canonical_format = own.has_sorted_indices = False
+            own.sum_duplicates()
+            begin, columns, values = own.indptr, own.indices, own.data
+        self.begin = begin.astype(np.int64, copy=False)
+        self.columns = columns.astype(np.int32, copy=False)
         with np.errstate(over="ignore"):
-            self.values = np.asarray(matrix.data[: self.begin[-1]], np.float32)
+            self.values = np.require(values, np.float32, ["C", "A"])
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -90,7 +96,7 @@ class SparseRows:
         """
         return int(np.searchsorted(self.begin, i, side="right")) - 1, int(self.columns[i])
 
-    def dense(self, first: int, end: int) -> NDArray[np.float32]:
+    def dense(self, first: int, end: int) -> Float32:
         """Return rows [first, end) as a float32 array.
 
         Examples
@@ -107,10 +113,20 @@ class SparseRows:
         return rows
 
 
-def _increasing(matrix: Any) -> bool:
+def _require_sound(begin: Array, columns: Array, values: Array, shape: tuple[int, int]) -> None:
+    """Check that every row's list lies within the arrays, and its columns within the shape."""
+    n, k = shape
+    most = min(len(columns), len(values))
+    if len(begin) != n + 1 or begin[0] != 0 or begin[-1] > most or (begin[1:] < begin[:-1]).any():
+        raise ValueError(f"its indptr must be {n + 1} numbers that rise from 0 to at most {most}, its number of values")
+    columns = columns[: begin[-1]]
+    if len(columns) and not (columns.min() >= 0 and columns.max() < k):
+        raise ValueError(f"its indices must be from 0 to {k - 1}; they are {columns.min()} to {columns.max()}")
+
+
+def _increasing(begin: Array, columns: Array) -> bool:
     """Whether the columns increase within each row; what the matrix itself remembers of it may be out of date."""
-    columns = matrix.indices[: matrix.indptr[-1]]
     increases = columns[1:] > columns[:-1]
-    starts = matrix.indptr[1:-1]
+    starts = begin[1:-1]
     increases[starts[(starts > 0) & (starts < len(columns))] - 1] = True
     return bool(increases.all())

@@ -2,10 +2,20 @@
 
 import functools
 import os
+import sys
+import threading
 
 from fastmlp._kernels import OPENMP
+from fastmlp.engine.team import forked
 
-__all__ = ["available", "choose"]
+__all__ = ["MAX_THREADS", "RATE", "available", "choose"]
+
+# Multiply-adds a second of one thread, for choosing the number of threads: a cautious figure, as an
+# overestimate of the work would start threads that cost more than they do.
+RATE = 50e9
+
+# Beyond any machine; a process that asks for more threads than it may start is ended by OpenMP.
+MAX_THREADS = 1024
 
 # A thread that joins costs the others a rendezvous, and a sleeping one some 50 us to wake; below this many
 # seconds of work for each, one thread is faster. Measured with two threads.
@@ -13,18 +23,18 @@ _WORTH_A_THREAD = 20e-6
 
 
 class _Pool:
-    """OpenMP's threads in this process."""
+    """Threads of this process, its first one with them, that are known to be had."""
 
-    started = False
-    lost = False  # by a fork
+    started = 1
 
 
 def available() -> int:
     """Return the number of threads that ``n_threads=None`` may use at most.
 
-    ``OMP_NUM_THREADS`` where it is set; otherwise the CPUs that this process may run on, within the limit of its
-    control group. 1 where the package was built without OpenMP, and in a child that was forked after its parent
-    had used several threads: OpenMP's threads do not survive a fork, and waiting for them would hang.
+    ``OMP_NUM_THREADS`` where it is set, but 1024 at most; otherwise the CPUs that this process may run on, within the
+    limit of its control group. 1 where the package was built without OpenMP, and in a process that was forked from one
+    that had imported this package: OpenMP's threads do not survive a fork, whichever library had started them, and
+    waiting for them would hang.
 
     Examples
     --------
@@ -32,11 +42,11 @@ def available() -> int:
     >>> fastmlp.threads.available() >= 1
     True
     """
-    if not OPENMP or _Pool.lost:
+    if not OPENMP or forked():
         return 1
-    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if wanted.isdecimal() and int(wanted) > 0:
-        return int(wanted)
+    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip().lstrip("0")
+    if wanted.isascii() and wanted.isdecimal():
+        return min(int(wanted[:9]), MAX_THREADS)
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cpus, _cgroup_limit()))
 
@@ -50,35 +60,60 @@ def choose(n_threads: int | None, seconds: float) -> int:
     >>> fastmlp.threads.choose(2, 1e-6)
     1
     """
-    most = available() if n_threads is None else 1 if _Pool.lost or not OPENMP else n_threads
-    chosen = max(1, min(most, int(seconds / _WORTH_A_THREAD)))
-    if chosen > 1:
-        _Pool.started = True
-    return chosen
+    most = available() if n_threads is None else 1 if forked() or not OPENMP else n_threads
+    chosen = max(1, min(most, MAX_THREADS, int(seconds / _WORTH_A_THREAD)))
+    if chosen > _Pool.started:
+        _Pool.started = max(_Pool.started, _startable(chosen))
+    return min(chosen, _Pool.started)
+
+
+def _startable(n: int) -> int:
+    """Return how many of n threads the system grants. OpenMP ends the process where it gets fewer than it asks for."""
+    done = threading.Event()
+    others = [threading.Thread(target=done.wait) for _ in range(n - 1)]
+    granted = 1
+    try:
+        for thread in others:
+            thread.start()
+            granted += 1
+    except (RuntimeError, MemoryError):
+        pass
+    finally:
+        done.set()
+        for thread in others[: granted - 1]:
+            thread.join()
+    return granted
 
 
 @functools.cache
 def _cgroup_limit() -> int:
-    """CPUs that the control group grants, rounded up; version 2 first, then version 1."""
+    """CPUs that the tightest of this process's control groups grants, rounded up."""
+    limits = [os.cpu_count() or 1]
+    # The roots too: in a container they may be the group itself, which has another name outside.
+    for line in ["0::/", "0:cpu:/", *_read("/proc/self/cgroup").splitlines()]:
+        controllers, _, group = line.partition(":")[2].partition(":")
+        while not controllers or "cpu" in controllers.split(","):
+            limits.append(_granted("/sys/fs/cgroup/cpu" if controllers else "/sys/fs/cgroup", group))
+            if group == os.path.dirname(group):
+                break
+            group = os.path.dirname(group)
+    return min(limits)
+
+
+def _granted(root: str, group: str) -> int:
+    """CPUs that one control group grants, by the files of version 2 or of version 1."""
+    folder = os.path.join(root, group.lstrip("/"))
+    files = ("cpu.max",) if root == "/sys/fs/cgroup" else ("cpu.cfs_quota_us", "cpu.cfs_period_us")
     try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
-    except OSError:
-        try:
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as file:
-                quota = file.read().strip()
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
-                period = file.read().strip()
-        except OSError:
-            return os.cpu_count() or 1
-    if quota in ("max", "-1"):
-        return os.cpu_count() or 1
-    return max(1, -(-int(quota) // int(period)))
+        quota, period = map(int, " ".join(_read(os.path.join(folder, name)) for name in files).split())
+    except ValueError:  # "max", or no file
+        return sys.maxsize
+    return max(1, -(-quota // period)) if quota > 0 and period > 0 else sys.maxsize
 
 
-def _after_fork() -> None:
-    _Pool.lost = _Pool.started
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+def _read(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -1,6 +1,8 @@
 """Bad input, over the whole of the package: what is said, and that nothing happened."""
 
+import copy
 import pickle
+import re
 import tracemalloc
 from types import SimpleNamespace
 
@@ -375,6 +377,25 @@ def test_parameters_that_are_not_finite(value, place, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_parameters_that_are_read_only():
+    net = network()
+    net.parameters.flags.writeable = False
+    message = "parameters of the network must be writable, for fit; copy.deepcopy(network) has its own"
+    assert_refused(lambda: net.fit(X, Y, epochs=1, verbose=False), ValueError, re.escape(message), net)
+    before = net.parameters.copy()
+    copy.deepcopy(net).fit(X, Y, epochs=1, verbose=False)
+    np.testing.assert_array_equal(net.parameters, before)
+    assert net.predict(X[:20]).shape == (20,)
+
+
+def test_more_rows_than_can_be_shuffled():
+    net = MLP((1, 2))
+    n = 2**32 + 1
+    rows, labels = np.broadcast_to(np.float32(0), (n, 1)), np.broadcast_to(np.int64(0), n)
+    message = "shuffle must be False for more than 2**32 rows; X has 4294967297"
+    assert_refused(lambda: net.fit(rows, labels), ValueError, re.escape(message), net)
+
+
 # ---- MLP itself
 
 BAD_NETWORKS = {
@@ -389,6 +410,11 @@ BAD_NETWORKS = {
     ),
     "a float size": ({"layer_sizes": (2, 3.0)}, TypeError, r"layer_sizes\[1\] must be a whole number, not 3.0"),
     "a size True": ({"layer_sizes": (2, True)}, TypeError, r"layer_sizes\[1\] must be a whole number, not True"),
+    "an array of no dimension": (
+        {"layer_sizes": np.array(3)},
+        TypeError,
+        r"layer_sizes must be a sequence of whole numbers, not array\(3\)",
+    ),
     "a nested size": (
         {"layer_sizes": (2, (3, 3), 2)},
         TypeError,
@@ -545,8 +571,11 @@ def test_rows_are_copied_only_where_they_must_be():
     float32 = np.float32(X)
     assert checks.rows("X", float32, K) is float32
     assert checks.rows("X", X, K).dtype == np.float32
-    for other in (float32[::2], np.asfortranarray(float32), float32[:, ::-1], float32.astype(">f4")):
+    unaligned = np.frombuffer(b"." + float32.tobytes(), np.float32, offset=1).reshape(N, K)
+    assert not unaligned.flags.aligned
+    for other in (float32[::2], np.asfortranarray(float32), float32[:, ::-1], float32.astype(">f4"), unaligned):
         rows = checks.rows("X", other, K)
         assert rows.flags.c_contiguous
+        assert rows.flags.aligned
         assert rows.dtype == np.dtype("=f4")
         np.testing.assert_array_equal(rows, other)

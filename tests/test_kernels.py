@@ -1,5 +1,6 @@
 """Every public kernel against the specification, in the instruction set in use; test_isa.py goes through the others."""
 
+import inspect
 import os
 import re
 from collections.abc import Callable
@@ -418,10 +419,44 @@ def test_cross_entropy_keeps_small_losses():
     np.testing.assert_allclose(loss, np.log1p(np.exp(-12.0)), atol=1.2e-7)
 
 
+@pytest.mark.parametrize("m", [1, 3, 100])
+def test_binary_cross_entropy_keeps_small_losses(m):
+    """log(1 + e) for e far below 1, where 1 + e is 1, is e; each value by its own magnitude."""
+    logits = np.linspace(-80, 0, 2001, dtype=np.float32)
+    rows = np.full((len(logits), m), -1000, np.float32)  # of loss 0
+    rows[:, m // 2] = logits
+    loss = kernels.losses(rows, np.zeros_like(rows), "binary_cross_entropy")
+    exact = np.log1p(np.exp(np.float64(logits)))
+    assert units_in_the_last_place(loss, exact).max() <= 4
+    assert units_in_the_last_place(np.log(1 + np.exp(logits)), exact).max() > 1000  # what the test is about
+
+
+@pytest.mark.parametrize("m", [1, 3, 10, 65])
+def test_binary_cross_entropy_of_a_row_does_not_depend_on_the_others(m):
+    logits, targets = draw("losses-binary_cross_entropy", (70, 1, m))
+    loss = kernels.losses(logits, targets, "binary_cross_entropy")
+    alone = [
+        kernels.losses(z, t, "binary_cross_entropy") for z, t in zip(logits[:, None], targets[:, None], strict=True)
+    ]
+    np.testing.assert_array_equal(loss, np.concatenate(alone))
+
+
 # ---- What the kernels refuse -----------------------------------------------------------------------------------------
 
+
+def unaligned(array):
+    """A copy that starts between two values."""
+    memory = bytearray(array.nbytes + 1)
+    copy = np.frombuffer(memory, array.dtype, array.size, 1).reshape(array.shape)
+    copy[...] = array
+    assert not copy.flags.aligned
+    assert copy.flags.c_contiguous
+    return copy
+
+
 ONES = {shape: np.ones(shape, np.float32) for shape in ((4,), (3,), (4, 4), (3, 4), (4, 3))}
-X, WEIGHTS, OUT = (np.ones((4, 4), np.float32) for _ in range(3))
+X, WEIGHTS = (np.ones((4, 4), np.float32) for _ in range(2))
+OUT = np.full((4, 4), 7, np.float32)
 READ_ONLY = np.ones((4, 4), np.float32)
 READ_ONLY.flags.writeable = False
 LABELS = np.zeros(4, np.int64)
@@ -459,36 +494,61 @@ BAD = [
     (kernels.matmul_bias, "out", X, ValueError, "out must not share memory with x"),
     (kernels.matmul_bias, "out", WEIGHTS, ValueError, "out must not share memory with weights"),
     (kernels.matmul_bias, "bias", OUT[2], ValueError, "out must not share memory with bias"),
-    (kernels.matmul_bias, "n_threads", 0, ValueError, "n_threads must be at least 1, not 0"),
+    (kernels.matmul_bias, "n_threads", 0, ValueError, "n_threads must be from 1 to 1024, not 0"),
     (kernels.relu, "z", 1.0, TypeError, "z must be an array of float32, not float"),
     (kernels.relu, "z", LABELS, TypeError, "z must be an array of float32, not an array of int64"),
     (kernels.relu, "z", ONES[4, 3].T, ValueError, "z must be C-contiguous"),
     (kernels.relu, "out", ONES[4, 3], ValueError, "out must have shape (4, 4), not (4, 3)"),
-    (kernels.relu, "n_threads", -1, ValueError, "n_threads must be at least 1, not -1"),
+    (kernels.relu, "z", unaligned(X), ValueError, "z must be C-contiguous and aligned; z.copy() is"),
+    (kernels.relu, "z", np.ma.masked_equal(X, 0), TypeError, "z must be an array of float32, not MaskedArray"),
+    (kernels.relu, "z", X.view(np.matrix), TypeError, "z must be an array of float32, not matrix"),
+    (kernels.relu, "out", unaligned(X), ValueError, "out must be C-contiguous and aligned"),
+    (kernels.relu, "n_threads", "2", TypeError, "n_threads must be a whole number, not '2'"),
+    (kernels.relu, "n_threads", 2.5, TypeError, "n_threads must be a whole number, not 2.5"),
+    (kernels.relu, "n_threads", True, TypeError, "n_threads must be a whole number, not True"),
+    (kernels.relu, "n_threads", 10**6, ValueError, "n_threads must be from 1 to 1024, not 1000000"),
+    (kernels.relu, "n_threads", -1, ValueError, "n_threads must be from 1 to 1024, not -1"),
     (kernels.relu_backward, "h", ONES[3, 4], ValueError, "h must have shape (4, 4), not (3, 4)"),
     (kernels.relu_backward, "out", WEIGHTS, ValueError, "out must not share memory with h"),
-    (kernels.relu_backward, "n_threads", 0, ValueError, "n_threads must be at least 1, not 0"),
+    (kernels.relu_backward, "n_threads", 0, ValueError, "n_threads must be from 1 to 1024, not 0"),
     (kernels.activate, "activation", "gelu", ValueError, "one of relu, tanh, logistic, identity; not 'gelu'"),
+    (kernels.activate, "activation", ["tanh"], TypeError, "activation must be a string, one of relu, "),
     (kernels.activate, "out", READ_ONLY, ValueError, "out must be writable"),
-    (kernels.activate, "n_threads", 0, ValueError, "n_threads must be at least 1, not 0"),
+    (kernels.activate, "n_threads", 0, ValueError, "n_threads must be from 1 to 1024, not 0"),
     (kernels.softmax, "logits", ONES[4,], ValueError, "logits must have shape (any, any), not (4,)"),
     (kernels.softmax, "out", READ_ONLY, ValueError, "out must be writable"),
     (kernels.softmax_cross_entropy, "targets", LABELS.astype(np.int32), TypeError, "targets must be an array of int64"),
     (kernels.softmax_cross_entropy, "targets", LABELS[:3], ValueError, "targets must have shape (4), not (3,)"),
     (kernels.softmax_cross_entropy, "targets", LABELS + 4, ValueError, "labels from 0 to 3; they are 4 to 4"),
     (kernels.softmax_cross_entropy, "targets", LABELS - 1, ValueError, "labels from 0 to 3; they are -1 to -1"),
+    (
+        kernels.softmax_cross_entropy,
+        "targets",
+        unaligned(LABELS),
+        ValueError,
+        "targets must be C-contiguous and aligned",
+    ),
+    (
+        kernels.softmax_cross_entropy,
+        "targets",
+        np.ma.masked_equal(LABELS - 1, -1),  # -1 is hidden from min and max, not from C
+        TypeError,
+        "targets must be an array of int64, not MaskedArray",
+    ),
     (kernels.softmax_cross_entropy, "targets", ONES[4, 3], ValueError, "targets must have shape (4, 4), not (4, 3)"),
     (kernels.softmax_cross_entropy, "logits", X[:, :0].copy(), ValueError, "at least one column; it has shape (4, 0)"),
-    (kernels.softmax_cross_entropy, "n_threads", 0, ValueError, "n_threads must be at least 1, not 0"),
+    (kernels.softmax_cross_entropy, "n_threads", 0, ValueError, "n_threads must be from 1 to 1024, not 0"),
     (kernels.losses, "loss", "hinge", ValueError, "cross_entropy, binary_cross_entropy, squared_error; not 'hinge'"),
     (kernels.losses, "targets", LABELS, TypeError, "targets must be an array of float32, not an array of int64"),
-    (kernels.losses, "n_threads", 0, ValueError, "n_threads must be at least 1, not 0"),
+    (kernels.losses, "n_threads", 0, ValueError, "n_threads must be from 1 to 1024, not 0"),
     (kernels.adam, "step", 0, ValueError, "step must be at least 1, not 0"),
+    (kernels.adam, "step", 1.5, TypeError, "step must be a whole number, not 1.5"),
+    (kernels.adam, "v", unaligned(ONES[4,]), ValueError, "v must be C-contiguous and aligned"),
     (kernels.adam, "weights", READ_ONLY[0], ValueError, "weights must be writable"),
     (kernels.adam, "v", READ_ONLY[0], ValueError, "v must be writable"),
     (kernels.adam, "m", ONES[3,], ValueError, "m must have shape (4), not (3,)"),
     (kernels.adam, "gradient", np.ones(4), TypeError, "gradient must be an array of float32, not an array of float64"),
-    (kernels.adam, "n_threads", 0, ValueError, "n_threads must be at least 1, not 0"),
+    (kernels.adam, "n_threads", 0, ValueError, "n_threads must be from 1 to 1024, not 0"),
     (kernels.softmax_cross_entropy, "targets", OUT, ValueError, "out must not share memory with targets"),
     (kernels.softmax, "logits", X[:, :0].copy(), ValueError, "at least one column; it has shape (4, 0)"),
     (kernels.adam, "gradient", GOOD[kernels.adam]["weights"], ValueError, "must not share memory with"),
@@ -508,6 +568,37 @@ def test_a_bad_argument_is_refused_before_anything_changes(kernel, name, value, 
 def test_the_good_arguments_are_taken():
     for kernel, arguments in GOOD.items():
         kernel(**{name: value.copy() if isinstance(value, np.ndarray) else value for name, value in arguments.items()})
+
+
+def test_a_memory_mapped_file_is_taken(tmp_path):
+    z = np.memmap(tmp_path / "z", np.float32, "w+", shape=(4, 4))
+    z[...] = -1
+    assert kernels.relu(z, out=z) is z
+    assert not z.any()
+    labels = np.memmap(tmp_path / "labels", np.int64, "w+", shape=4)
+    np.testing.assert_array_equal(kernels.losses(z, labels, "cross_entropy"), np.full(4, np.log(4), np.float32))
+
+
+def test_labels_are_read_once(monkeypatch):
+    """Memory is addressed by them: what another thread writes after the check must not reach the kernel."""
+    labels = np.zeros(4, np.int64)
+    loss_gradient = _kernels.loss_gradient
+
+    def after_a_change(*arguments):
+        labels[:] = 3
+        loss_gradient(*arguments)
+
+    monkeypatch.setattr(_kernels, "loss_gradient", after_a_change)
+    logits = np.eye(4, dtype=np.float32)[:1].repeat(4, axis=0)
+    loss = kernels.losses(logits, labels, "cross_entropy")
+    np.testing.assert_allclose(loss, np.log(np.e + 3) - 1, rtol=1e-6)
+    assert labels.all()
+
+
+def test_signatures_are_short():
+    for kernel in GOOD:
+        assert "Float32" in str(inspect.signature(kernel))
+        assert "numpy" not in str(inspect.signature(kernel))
 
 
 # ---- The instruction set ---------------------------------------------------------------------------------------------

@@ -355,3 +355,15 @@ def test_load_gives_the_network_that_was_saved(tmp_path):
     loaded = fastmlp.load(tmp_path / "net")
     assert repr(loaded) == repr(net)
     np.testing.assert_array_equal(loaded.logits(rows(9, 4)), net.logits(rows(9, 4)))
+
+
+def test_parameters_from_memory_of_any_alignment():
+    """As from a mapped file, where pickle hands the memory over as it lies."""
+    net, memories = fastmlp.MLP((5, 3)), []
+    pickled = pickle.dumps(net, protocol=5, buffer_callback=memories.append)
+    shifted = [memoryview(b"." + memory.raw())[1:] for memory in memories]
+    assert shifted
+    assert not np.frombuffer(shifted[0], np.float32).flags.aligned
+    twin = pickle.loads(pickled, buffers=shifted)
+    assert twin.parameters.flags.aligned
+    np.testing.assert_array_equal(twin.parameters, net.parameters)

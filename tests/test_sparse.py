@@ -78,6 +78,36 @@ def test_read_only_matrices():
     assert np.array_equal(trained(matrix, y, (70, 70, 3)).parameters, trained(X, y, (70, 70, 3)).parameters)
 
 
+def test_arrays_with_gaps_and_between_two_places():
+    matrix = unsound()
+    expected = SparseRows(matrix)
+    gaps = np.repeat(matrix.data, 2)[::2]
+    assert not gaps.flags.c_contiguous
+    shifted = np.frombuffer(b"." + matrix.data.tobytes(), np.float32, offset=1)
+    assert not shifted.flags.aligned
+    for data in (gaps, shifted):
+        indices, indptr = (np.repeat(array, 2)[::2] for array in (matrix.indices, matrix.indptr))
+        rows = SparseRows(sparse.csr_array((data, indices, indptr), shape=matrix.shape))
+        for name in ("begin", "columns", "values"):
+            array = getattr(rows, name)
+            np.testing.assert_array_equal(array, getattr(expected, name))
+            assert array.flags.c_contiguous
+            assert array.flags.aligned
+
+
+@pytest.mark.parametrize("index_dtype", [np.int32, np.int64])
+def test_places_are_copied_and_values_are_not(index_dtype):
+    """Another thread may write to the matrix: what was checked must not change under the engine."""
+    matrix = unsound()
+    matrix.indices, matrix.indptr = matrix.indices.astype(index_dtype), matrix.indptr.astype(index_dtype)
+    rows = SparseRows(matrix)
+    assert (rows.begin.dtype, rows.columns.dtype) == (np.int64, np.int32)
+    for own, others in ((rows.begin, matrix.indptr), (rows.columns, matrix.indices)):
+        assert not np.may_share_memory(own, others)
+    assert np.may_share_memory(rows.values, matrix.data)
+    assert matrix.indices.dtype == index_dtype
+
+
 def test_prediction_writes_few_zeros_out():
     matrix = sparse.csr_array((20_000, 5000), dtype=np.float32)  # dense: 400 MB
     network = fastmlp.MLP((5000, 2))
@@ -96,10 +126,38 @@ def unsound(**changes):
     return matrix
 
 
+def replaced(**changes):
+    matrix = unsound()
+    for name, change in changes.items():
+        setattr(matrix, name, change(getattr(matrix, name).astype(np.int64)))
+    return matrix
+
+
 BAD = {
-    "a column beyond the others": (unsound(indices=(3, 10)), ValueError, "{X} must be a sound sparse matrix"),
-    "a negative column": (unsound(indices=(3, -1)), ValueError, "{X} must be a sound sparse matrix"),
-    "a row that ends before it begins": (unsound(indptr=(2, 0)), ValueError, "{X} must be a sound sparse matrix"),
+    "a column beyond the others": (
+        unsound(indices=(3, 10)),
+        ValueError,
+        "{X} must be a sound sparse matrix: its indices must be from 0 to 9; they are 0 to 10",
+    ),
+    "a negative column": (unsound(indices=(3, -1)), ValueError, "{X} must be a .*: .* they are -1 to 9"),
+    "a column that int32 cannot hold": (
+        replaced(indices=lambda indices: indices + 2**32),
+        ValueError,
+        "{X} must be a .*: .* they are 4294967296 to 4294967305",
+    ),
+    "a row that ends before it begins": (
+        unsound(indptr=(2, 0)),
+        ValueError,
+        r"{X} must be a .*: its indptr must be 31 numbers that rise from 0 to at most \d+",
+    ),
+    "a first row that begins late": (unsound(indptr=(0, 1)), ValueError, "{X} must be a .*: its indptr must be"),
+    "more values than there are": (unsound(indptr=(30, 1000)), ValueError, "{X} must be a .*: its indptr must be"),
+    "fewer columns than values": (
+        replaced(indices=lambda indices: indices[:-1]),
+        ValueError,
+        "{X} must be a .*: its indptr must be",
+    ),
+    "a row too few": (replaced(indptr=lambda indptr: indptr[:-1]), ValueError, "{X} must be a .*: its indptr must be"),
     "too wide": (sparse.csr_array((30, 11)), ValueError, r"{X} must have shape \(n, 10\), .* it has \(30, 11\)"),
     "complex": (sparse.csr_array((30, 10), dtype=complex), TypeError, "{X} must be a matrix of real numbers, not csr_"),
     "NaN": (unsound(data=(0, np.nan)), ValueError, r"{X} must be finite in float32; {X}\[0, \d\] is not"),

@@ -15,7 +15,6 @@ from fastmlp.engine.rows import Rows
 from fastmlp.engine.trainer import Trainer
 from fastmlp.layers import engine_layers
 from fastmlp.losses import LOSSES
-from fastmlp.network import RATE
 from fastmlp.optimizers import SGD, Adam, Optimizer
 from fastmlp.sparse import SparseRows
 from fastmlp.training.loop import Run, orders
@@ -63,7 +62,8 @@ def fit(
     optimizer = _optimizer(optimizer)
     callbacks = _callbacks(callbacks)
     network._require_finite()
-    data = _data(network, X, y, sample_weight, validation_data)
+    network._require_writable()
+    data = _data(network, X, y, sample_weight, validation_data, shuffle=shuffle)
 
     state = first_state(network, optimizer)
     trainer, rows = _engine(network, data, batch_size)
@@ -100,11 +100,15 @@ def _data(
     y: ArrayLike,
     sample_weight: ArrayLike | None,
     validation_data: tuple[ArrayLike, ArrayLike] | None,
+    *,
+    shuffle: bool,
 ) -> _Data:
     """All that fit learns from and is judged by, checked: all shapes before any value."""
     names, validation_names = ("X", "y"), ("validation_data[0]", "validation_data[1]")
     task = network.layer_sizes, network.loss
     X, y = checks.shapes(names, X, y, *task)
+    if shuffle and X.shape[0] > 2**32:
+        raise ValueError(f"shuffle must be False for more than 2**32 rows; X has {X.shape[0]}")
     held_out = None if validation_data is None else checks.shapes(validation_names, *_pair(validation_data), *task)
     weights = checks.sample_weights(sample_weight, X.shape[0])
     validation = None if held_out is None else checks.examples(validation_names, *held_out, *task)
@@ -123,7 +127,7 @@ def _engine(network: MLP, data: _Data, batch_size: int) -> tuple[Trainer, Rows]:
     """The engine for batches of these rows, and the rows as it reads them."""
     batch = min(batch_size, len(data.rows))
     # Forward, input gradient and weight gradient, in phases that the threads share.
-    work = 3 * batch * network.parameters.size / RATE
+    work = 3 * batch * network.parameters.size / threads.RATE
     n_threads = threads.choose(network.n_threads, work / (2 * len(network.layers) + 2))
     rows = Rows(data.rows, network.layers[0].units, n_threads, data.targets.labels, data.targets.values, data.weights)
     return Trainer(engine_layers(network.layers), LOSSES[network.loss].code, batch, n_threads), rows
