@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import _prediction, checks, kernels, threads
+from fastmlp import _prediction, checks, kernels, metrics, threads
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.losses import LOSSES
 from fastmlp.optimizers import Optimizer
@@ -295,19 +295,23 @@ class MLP:
         return self._decide(self.logits(X))
 
     def evaluate(self, X: ArrayLike, y: ArrayLike) -> dict[str, float]:
-        """Return the mean loss and, but for "squared_error", the accuracy: the share of rows predicted right.
+        """Return how well the network predicts y: the mean loss, and the accuracy or R2.
 
         Parameters
         ----------
         X : array or SciPy sparse matrix (n, k)
         y : array
-            As in `fit`; at least one row. A row of probabilities counts by its largest one, a binary row when every
-            output is on its side of 0.5.
+            As in `fit`; at least one row.
 
         Returns
         -------
         dict
-            "loss" and, but for "squared_error", "accuracy".
+            "loss": mean over the rows of the loss that `MLP` defines, a sum over the outputs. For "squared_error"
+            also "mse", the mean of (prediction - y)**2 over rows and outputs, 2 / m of the loss; and "r2", the mean
+            over the outputs of 1 - sum((prediction - y)**2) / sum((y - mean(y))**2): 1 is perfect, 0 as good as
+            mean(y), whatever the scale of y. An output whose y are all equal counts 1 where they are met, else 0;
+            r2 of a single row is NaN. For the other losses "accuracy", the share of rows predicted right: a row of
+            probabilities counts by its largest one, a binary row when every output is on its side of 0.5.
 
         Raises
         ------
@@ -386,18 +390,7 @@ class MLP:
         return decided[:, 0] if decided.shape[1] == 1 else decided
 
     def _evaluate(self, rows: Float32 | SparseRows, targets: checks.Targets) -> dict[str, float]:
-        outputs = self._logits(rows)
-        scores = {}
-        if self.loss != "squared_error":
-            scores["accuracy"] = float(np.mean(self._is_right(outputs, targets)))
-        losses = kernels.losses(outputs, targets.given, self.loss)
-        return {"loss": float(losses.mean(dtype=np.float64)), **scores}
-
-    def _is_right(self, outputs: Float32, targets: checks.Targets) -> NDArray[np.bool_]:
-        if self.loss == "binary_cross_entropy":
-            return np.asarray(((outputs > 0) == (targets.given > 0.5)).all(axis=1))
-        labels = targets.given.argmax(axis=1) if targets.labels is None else targets.labels
-        return np.asarray(outputs.argmax(axis=1) == labels)
+        return metrics.scores(self._logits(rows), targets, self.loss)
 
 
 def _sizes(layer_sizes: Sequence[int]) -> tuple[int, ...]:
