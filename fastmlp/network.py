@@ -47,7 +47,7 @@ class MLP:
     activation : {"relu", "tanh", "logistic", "identity"}, default "relu"
         Of the hidden layers.
     loss : {"cross_entropy", "binary_cross_entropy", "squared_error"}, default "cross_entropy"
-        What `fit` minimises, and with it the activation of the outputs: softmax, logistic or none.
+        What `fit` minimises, and with it the activation of the outputs: softmax, logistic or none. See Notes.
     init : {"he", "glorot", "normal"}, default "he"
         "he": weights from N(0, 2 / fan_in) (He et al. 2015); "glorot": uniform within
         sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010); both with biases 0. "normal": weights and biases from
@@ -63,6 +63,20 @@ class MLP:
     ------
     TypeError, ValueError
         An argument is of the wrong type or out of its range.
+
+    Notes
+    -----
+    The loss of a row with logits z_j and targets t_j, j = 1 ... m, is a sum over its outputs::
+
+        cross_entropy          -sum_j t_j log softmax(z)_j, for a label c: -log softmax(z)_c
+        binary_cross_entropy   -sum_j (t_j log s_j + (1 - t_j) log(1 - s_j)), s = logistic(z)
+        squared_error          1/2 sum_j (z_j - t_j)**2
+
+    The cost of a batch is the mean of its rows' losses, weighted by `sample_weight`. PyTorch and Keras mean the same
+    by their (categorical) cross-entropy, but average over outputs too elsewhere: their binary cross-entropy is 1 / m
+    of this one, their mean squared error 2 / m; scikit-learn's loss of an `MLPRegressor` is 1 / m of this one.
+
+    `pickle` and `copy.deepcopy` keep where training stands, optimizer state included; `save` does not.
 
     Examples
     --------
@@ -176,7 +190,7 @@ class MLP:
             Not negative. The cost of a batch is the mean of its rows' losses by these weights.
         shuffle : bool, default True
             A new order of the rows each epoch, drawn from the seed.
-        callbacks : sequence of Callback
+        callbacks : sequence of fastmlp.callbacks.Callback
         verbose : bool, default True
             Show progress: a line an epoch on standard output and, on a terminal, a progress bar.
 
@@ -330,6 +344,9 @@ class MLP:
 
     def save(self, path: str | bytes | os.PathLike[str]) -> None:
         """Write the network to a safetensors file, which `fastmlp.load` and PyTorch read; see `fastmlp.files`.
+
+        The file does not hold the state of the optimizer nor the epochs done: after `load`, `fit` begins with a new
+        optimizer and the first epoch's order. A pickle holds both, and goes on to the same bits.
 
         Parameters
         ----------

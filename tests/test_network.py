@@ -371,3 +371,19 @@ def test_load_gives_the_network_that_was_saved(tmp_path):
     loaded = fastmlp.load(tmp_path / "net")
     assert repr(loaded) == repr(net)
     np.testing.assert_array_equal(loaded.logits(rows(9, 4)), net.logits(rows(9, 4)))
+
+
+def test_a_pickle_holds_the_state_of_the_optimizer_and_a_file_does_not(tmp_path):
+    X, y = rows(50, 4), np.arange(50) % 3
+    fit = {"epochs": 1, "batch_size": 8, "verbose": False}
+    net = MLP((4, 16, 3))
+    net.fit(X, y, **fit)
+    net.save(tmp_path / "net")
+    fresh = MLP((4, 16, 3))
+    fresh.parameters[:] = net.parameters
+    loaded, unpickled = fastmlp.load(tmp_path / "net"), pickle.loads(pickle.dumps(net))
+    net_cost, fresh_cost, loaded_cost, unpickled_cost = (
+        each.fit(X, y, **fit).loss for each in (net, fresh, loaded, unpickled)
+    )
+    assert (unpickled_cost, loaded_cost) == (net_cost, fresh_cost)
+    assert loaded_cost != net_cost
