@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import checks, kernels, threads
+from fastmlp import checks, kernels, metrics, threads
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.arrays import Float32
 from fastmlp.engine.prediction import PREDICT_ROWS, FewRows, Predictor
@@ -42,7 +42,7 @@ class MLP:
     activation : {"relu", "tanh", "logistic", "identity"}, default "relu"
         Of the hidden layers.
     loss : {"cross_entropy", "binary_cross_entropy", "squared_error"}, default "cross_entropy"
-        What `fit` minimises, and with it the activation of the outputs: softmax, logistic or none.
+        What `fit` minimises, and with it the activation of the outputs: softmax, logistic or none. See Notes.
     init : {"he", "glorot", "normal"}, default "he"
         "he": weights from N(0, 2 / fan_in) (He et al. 2015); "glorot": uniform within
         sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010); both with biases 0. "normal": weights and biases from
@@ -58,6 +58,20 @@ class MLP:
     ------
     TypeError, ValueError
         An argument is of the wrong type or out of its range.
+
+    Notes
+    -----
+    The loss of a row with logits z_j and targets t_j, j = 1 ... m, is a sum over its outputs::
+
+        cross_entropy          -sum_j t_j log softmax(z)_j, for a label c: -log softmax(z)_c
+        binary_cross_entropy   -sum_j (t_j log s_j + (1 - t_j) log(1 - s_j)), s = logistic(z)
+        squared_error          1/2 sum_j (z_j - t_j)**2
+
+    The cost of a batch is the mean of its rows' losses, weighted by `sample_weight`. PyTorch and Keras mean the same
+    by their (categorical) cross-entropy, but average over outputs too elsewhere: their binary cross-entropy is 1 / m
+    of this one, their mean squared error 2 / m; scikit-learn's loss of an `MLPRegressor` is 1 / m of this one.
+
+    `pickle` and `copy.deepcopy` keep where training stands, optimizer state included; `save` does not.
 
     Examples
     --------
@@ -179,7 +193,7 @@ class MLP:
             Not negative. The cost of a batch is the mean of its rows' losses by these weights.
         shuffle : bool, default True
             A new order of the rows each epoch, drawn from the seed.
-        callbacks : sequence of Callback
+        callbacks : sequence of fastmlp.callbacks.Callback
         verbose : bool, default True
             Show progress: a line an epoch on standard output and, on a terminal, a progress bar.
 
@@ -298,19 +312,23 @@ class MLP:
         return self._decide(self.logits(X))
 
     def evaluate(self, X: ArrayLike, y: ArrayLike) -> dict[str, float]:
-        """Return the mean loss and, but for "squared_error", the accuracy: the share of rows predicted right.
+        """Return how well the network predicts y: the mean loss, and the accuracy or R2.
 
         Parameters
         ----------
         X : array or SciPy sparse matrix (n, k)
         y : array
-            As in `fit`; at least one row. A row of probabilities counts by its largest one, a binary row when every
-            output is on its side of 0.5.
+            As in `fit`; at least one row.
 
         Returns
         -------
         dict
-            "loss" and, but for "squared_error", "accuracy".
+            "loss": mean over the rows of the loss that `MLP` defines, a sum over the outputs. For "squared_error"
+            also "mse", the mean of (prediction - y)**2 over rows and outputs, 2 / m of the loss; and "r2", the mean
+            over the outputs of 1 - sum((prediction - y)**2) / sum((y - mean(y))**2): 1 is perfect, 0 as good as
+            mean(y), whatever the scale of y. An output whose y are all equal counts 1 where they are met, else 0;
+            r2 of a single row is NaN. For the other losses "accuracy", the share of rows predicted right: a row of
+            probabilities counts by its largest one, a binary row when every output is on its side of 0.5.
 
         Raises
         ------
@@ -329,6 +347,9 @@ class MLP:
 
     def save(self, path: str | bytes | os.PathLike[str]) -> None:
         """Write the network to a safetensors file, which `fastmlp.load` and PyTorch read; see `fastmlp.files`.
+
+        The file does not hold the state of the optimizer nor the epochs done: after `load`, `fit` begins with a new
+        optimizer and the first epoch's order. A pickle holds both, and goes on to the same bits.
 
         Parameters
         ----------
@@ -399,18 +420,7 @@ class MLP:
         return decided[:, 0] if decided.shape[1] == 1 else decided
 
     def _evaluate(self, rows: Float32 | SparseRows, targets: checks.Targets) -> dict[str, float]:
-        outputs = self._logits(rows)
-        scores = {}
-        if self.loss != "squared_error":
-            scores["accuracy"] = float(np.mean(self._is_right(outputs, targets)))
-        losses = kernels.losses(outputs, targets.given, self.loss)
-        return {"loss": float(losses.mean(dtype=np.float64)), **scores}
-
-    def _is_right(self, outputs: Float32, targets: checks.Targets) -> NDArray[np.bool_]:
-        if self.loss == "binary_cross_entropy":
-            return np.asarray(((outputs > 0) == (targets.given > 0.5)).all(axis=1))
-        labels = targets.given.argmax(axis=1) if targets.labels is None else targets.labels
-        return np.asarray(outputs.argmax(axis=1) == labels)
+        return metrics.scores(self._logits(rows), targets, self.loss)
 
 
 def _sizes(layer_sizes: Sequence[int]) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 README = Path(__file__).parents[1] / "README.md"
@@ -35,15 +36,49 @@ def without_numbers(text):
     return re.sub(r"\d+(\.\d+)*", "0", text)
 
 
-@pytest.mark.slow
-def test_python_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    names = {}
+def run_section(title):
+    """Run a section's Python, of which one block goes on from the other; return its names."""
+    names, lines = {}, README.read_text(encoding="utf-8").split("\n")
     for line, text in blocks("python"):
-        # the blocks go on from one another; the empty lines let a traceback name the README's own
-        exec(compile("\n" * (line - 1) + text, README, "exec"), names)
+        if title == next(above for above in reversed(lines[:line]) if above.startswith("## ")):
+            # the empty lines let a traceback name the README's own
+            exec(compile("\n" * (line - 1) + text, README, "exec"), names)
+    return names
+
+
+def test_every_python_block_is_in_a_section_that_is_run():
+    text = README.read_text(encoding="utf-8")
+    sections = re.findall(r"^(## .*)\n((?:(?!## ).*\n)*)", text, re.MULTILINE)
+    assert [title for title, body in sections if "```python" in body] == ["## Five minutes", "## Your own data"]
+
+
+@pytest.mark.slow
+def test_the_digits_are_learnt_and_drawn_and_saved(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = run_section("## Five minutes")
     assert names["net"].evaluate(*names["test"])["accuracy"] > 0.97
     assert {path.suffix for path in tmp_path.iterdir()} >= {".safetensors", ".png"}
+
+
+def test_a_table_of_ones_own_is_learnt(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(0)
+    labels = generator.integers(3, size=300)
+    # columns of unlike scale, one of them constant, and labels that do not begin at 0
+    columns = 1e4 + 5 * labels, 1e-3 * (labels == 1), np.zeros(300), generator.normal(size=300)
+    columns = [column * (1 + 1e-4 * generator.normal(size=300)) for column in columns]
+    header, table = "length,width,colour,weight,kind", np.column_stack([*columns, 7 + labels])
+    np.savetxt("table.csv", table, delimiter=",", header=header, comments="")
+
+    names = run_section("## Your own data")
+    X, y, n, net, curve = (names[name] for name in ("X", "y", "n", "net", "curve"))
+    assert (len(X), n) == (300, 240)
+    np.testing.assert_allclose(X[:n].std(axis=0), [1, 1, 0, 1], rtol=1e-9)
+    assert net.evaluate(X[n:], y[n:])["accuracy"] > 0.95
+    assert set(names["classes"][net.predict(X[n:])]) == {7, 8, 9}
+    x, price, mean, std = (names[name] for name in ("x", "price", "mean", "std"))
+    assert curve.evaluate(x, (price - mean) / std)["r2"] > 0.999
+    assert curve.predict([[0.5]]) * std + mean == pytest.approx(300 + 40 * np.sin(0.5), abs=1)
 
 
 @pytest.mark.slow
