@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -17,6 +15,7 @@ from safetensors.numpy import save as serialize
 
 from fastmlp import checks
 from fastmlp.errors import FileFormatError
+from fastmlp.files.atomic import replacing
 from fastmlp.network import MLP
 
 __all__ = ["load", "save"]
@@ -66,7 +65,8 @@ def save(network: MLP, path: str | bytes | os.PathLike[str]) -> None:
     tensors = {name: np.ascontiguousarray(_finite(name, view)) for name, view in _views(network)}
     arguments = {name: getattr(network, name) for name in _ARGUMENTS}
     metadata = {"fastmlp": json.dumps({"format": _FORMAT, **arguments})}
-    _replace(path, serialize(tensors, metadata=metadata))
+    with replacing(path) as stream:
+        stream.write(serialize(tensors, metadata=metadata))
 
 
 def load(path: str | bytes | os.PathLike[str]) -> MLP:
@@ -179,23 +179,3 @@ def _finite(name: str, tensor: npt.NDArray[np.float32]) -> npt.NDArray[np.float3
     if not np.isfinite(tensor).all():
         raise ValueError(f"tensor {name!r} has NaN or infinity")
     return tensor
-
-
-def _replace(path: str, data: bytes) -> None:
-    """Write a file whole or not at all: beside its place first, then into it in one step."""
-    target = os.path.realpath(path)  # a symbolic link stays one
-    if os.path.exists(target) and not os.path.isfile(target):
-        raise OSError(f"{path} is a directory or a device, not a file that can be replaced")
-    temporary = f"{target}.{os.urandom(4).hex()}.tmp"
-    try:
-        with open(temporary, "xb") as file:
-            if os.path.exists(target):
-                shutil.copymode(target, temporary)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
