@@ -36,6 +36,11 @@ DENSE_VALUES = 4 << 20
 # Beyond any machine; a process that asks for more threads than it may start is ended by OpenMP.
 MAX_THREADS = 1024
 
+_ATTRIBUTES = (
+    *("_layer_sizes", "_activation", "_loss", "_init", "_seed", "_n_threads"),
+    *("_parameters", "_state", "_few_rows"),
+)
+
 
 class MLP:
     """A multilayer perceptron: dense layers with one activation between them, and a loss at the end.
@@ -75,6 +80,8 @@ class MLP:
     array([0, 1, 1, 0])
     """
 
+    __slots__ = (*_ATTRIBUTES, "__weakref__")  # a mistyped attribute is an error
+
     def __init__(
         self,
         layer_sizes: Sequence[int],
@@ -88,20 +95,24 @@ class MLP:
         self._layer_sizes = _sizes(layer_sizes)
         self._activation = checks.one_of("activation", activation, ACTIVATIONS)
         self._loss = checks.one_of("loss", loss, LOSSES)
-        self.init = checks.one_of("init", init, INITS)
-        self.seed = checks.integer("seed", seed, least=0, most=2**64 - 1)
-        self.n_threads = None if n_threads is None else checks.integer("n_threads", n_threads, 1, MAX_THREADS)
+        self._init = checks.one_of("init", init, INITS)
+        self.seed = seed
+        self.n_threads = n_threads
         if loss == "cross_entropy" and self.layer_sizes[-1] < 2:
-            raise ValueError("layer_sizes must end in at least 2 outputs for loss='cross_entropy', not 1")
+            raise ValueError(
+                "layer_sizes must end in at least 2 outputs for loss='cross_entropy', not 1; the other losses take 1"
+            )
         self._parameters = _initial(self.layer_sizes, self.init, self.seed)
         self._state: TrainingState | None = None
         self._few_rows = self._reader()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_few_rows"}
+        own = {name: getattr(self, name) for name in _ATTRIBUTES if name != "_few_rows"}
+        return {**own, **getattr(self, "__dict__", {})}  # a subclass may have more
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        for name, value in state.items():
+            setattr(self, name, value)
         self._few_rows = self._reader()
 
     def __repr__(self) -> str:
@@ -123,6 +134,29 @@ class MLP:
         return self._loss
 
     @property
+    def init(self) -> str:
+        """How the first parameters were drawn."""
+        return self._init
+
+    @property
+    def seed(self) -> int:
+        """Of the order in which `fit` visits the rows; it may be set, and was that of the first weights."""
+        return self._seed
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        self._seed = checks.integer("seed", seed, least=0, most=2**64 - 1)
+
+    @property
+    def n_threads(self) -> int | None:
+        """Threads that a call uses at most; it may be set."""
+        return self._n_threads
+
+    @n_threads.setter
+    def n_threads(self, n_threads: int | None) -> None:
+        self._n_threads = None if n_threads is None else checks.integer("n_threads", n_threads, 1, MAX_THREADS)
+
+    @property
     def parameters(self) -> Float32:
         """All parameters, flat (n_parameters,): each layer's weights, row by row, and then its bias.
 
@@ -131,14 +165,14 @@ class MLP:
         return self._parameters
 
     @property
-    def weights(self) -> list[Float32]:
-        """Weights of each layer, (n_in, n_out): views of `parameters`."""
-        return [matrix[:-1] for matrix in self._matrices()]
+    def weights(self) -> tuple[Float32, ...]:
+        """Weights of each layer, (n_in, n_out): views of `parameters`, to be changed by ``net.weights[0][...] = W``."""
+        return tuple(matrix[:-1] for matrix in self._matrices())
 
     @property
-    def biases(self) -> list[Float32]:
-        """Bias of each layer, (n_out,): views of `parameters`."""
-        return [matrix[-1] for matrix in self._matrices()]
+    def biases(self) -> tuple[Float32, ...]:
+        """Bias of each layer, (n_out,): views of `parameters`, to be changed like `weights`."""
+        return tuple(matrix[-1] for matrix in self._matrices())
 
     def fit(
         self,
