@@ -92,6 +92,27 @@ class MLP:
         seed: int = 0,
         n_threads: int | None = None,
     ) -> None:
+        self._describe(layer_sizes, activation=activation, loss=loss, init=init, seed=seed, n_threads=n_threads)
+        self._hold(_initial(self.layer_sizes, self.init, self.seed))
+
+    @classmethod
+    def _unfilled(cls, layer_sizes: Sequence[int], **arguments: Any) -> MLP:
+        """Return a network of no values yet, for one who has them all and need not wait for random ones."""
+        network = cls.__new__(cls)
+        network._describe(layer_sizes, **arguments)
+        network._hold(np.empty(sum((k + 1) * m for k, m in pairwise(network.layer_sizes)), np.float32))
+        return network
+
+    def _describe(
+        self,
+        layer_sizes: Sequence[int],
+        *,
+        activation: str,
+        loss: str = "cross_entropy",
+        init: str = "he",
+        seed: int = 0,
+        n_threads: int | None = None,
+    ) -> None:
         self._layer_sizes = _sizes(layer_sizes)
         self._activation = checks.one_of("activation", activation, ACTIVATIONS)
         self._loss = checks.one_of("loss", loss, LOSSES)
@@ -102,7 +123,9 @@ class MLP:
             raise ValueError(
                 "layer_sizes must end in at least 2 outputs for loss='cross_entropy', not 1; the other losses take 1"
             )
-        self._parameters = _initial(self.layer_sizes, self.init, self.seed)
+
+    def _hold(self, parameters: Float32) -> None:
+        self._parameters = parameters
         self._state: TrainingState | None = None
         self._few_rows = self._reader()
 
@@ -380,7 +403,7 @@ class MLP:
         >>> fastmlp.load(path).layer_sizes
         (3, 4, 2)
         """
-        from fastmlp import files  # noqa: PLC0415 - safetensors is imported with it
+        from fastmlp import files  # noqa: PLC0415 - json is imported with it
 
         files.save(self, path)
 

@@ -1,49 +1,56 @@
-"""Networks in safetensors files, with the tensors named and laid out as PyTorch's ``Sequential`` does."""
+"""A network's file: float32 tensors, named and laid out as PyTorch's ``Sequential`` does, and what they are for."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
+from io import BufferedIOBase
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save as serialize
+from numpy.typing import NDArray
 
 from fastmlp import checks
 from fastmlp.errors import FileFormatError
+from fastmlp.files import safetensors
 from fastmlp.files.atomic import replacing
 from fastmlp.network import MLP
 
 __all__ = ["load", "save"]
 
+Float32 = NDArray[np.float32]
+
 _FORMAT = 1
 _ARGUMENTS = {"layer_sizes": list, "activation": str, "loss": str, "init": str, "seed": int}  # of MLP
+_FIELDS = {**_ARGUMENTS, "crc32": int}
 
 
 def save(network: MLP, path: str | bytes | os.PathLike[str]) -> None:
     """Save a network to a safetensors file.
 
     The file holds float32 tensors ``"0.weight"`` (m, k), ``"0.bias"`` (m,), ``"2.weight"``, ``"2.bias"``
-    and so on, numbered by twice the layer, and the constructor's arguments as JSON under the metadata key
-    ``"fastmlp"``. So PyTorch's ``Sequential(Linear, ReLU, Linear, ...)`` takes it as it stands:
+    and so on, numbered by twice the layer. Its metadata key ``"fastmlp"`` has the constructor's arguments as JSON,
+    and a checksum of them and of the tensors, by which ``load`` finds damage. PyTorch's
+    ``Sequential(Linear, ReLU, Linear, ...)`` takes the file as it stands:
     ``model.load_state_dict(safetensors.torch.load_file(path))``.
 
-    The file appears whole or not at all: an interrupted save leaves the one that was there.
+    The file appears whole or not at all: an interrupted save leaves the one that was there. What the save of a
+    process that was killed has left in the folder, ``fastmlp-*.tmp``, the next save there removes.
 
     Parameters
     ----------
     network
-        The network. The state of its optimizer is not saved.
+        The network. The state of its optimizer is not saved. Its parameters are copied first, and no more memory is
+        taken than that.
     path
         The file, replaced if it exists. No extension is added.
 
     Raises
     ------
-    TypeError
+    TypeError, ValueError
         The path is none.
     ValueError
         A weight or a bias is NaN or infinite: what ``load`` would refuse is not written.
@@ -62,11 +69,17 @@ def save(network: MLP, path: str | bytes | os.PathLike[str]) -> None:
     (4, 3, 2)
     """
     path = checks.path("path", path)
-    tensors = {name: np.ascontiguousarray(_finite(name, view)) for name, view in _views(network)}
-    arguments = {name: getattr(network, name) for name in _ARGUMENTS}
-    metadata = {"fastmlp": json.dumps({"format": _FORMAT, **arguments})}
+    # Copies, so that what is checked, summed up and written is the same, even where another thread trains the network.
+    layers = _layers(network.layer_sizes)
+    tensors = {name: np.array(view, "<f4", order="C") for name, view in _views(network, layers)}
+    fields = {"format": _FORMAT, **{name: getattr(network, name) for name in _ARGUMENTS}}
+    crc32 = _crc32(fields)
+    for name, tensor in tensors.items():
+        _check_finite(name, tensor)
+        crc32 = zlib.crc32(tensor.data, crc32)
+    metadata = {"fastmlp": json.dumps({**fields, "crc32": crc32})}
     with replacing(path) as stream:
-        stream.write(serialize(tensors, metadata=metadata))
+        safetensors.write(stream, tensors, metadata)
 
 
 def load(path: str | bytes | os.PathLike[str]) -> MLP:
@@ -86,10 +99,10 @@ def load(path: str | bytes | os.PathLike[str]) -> MLP:
 
     Raises
     ------
-    TypeError
+    TypeError, ValueError
         The path is none.
     FileFormatError
-        The file is not a safetensors file or not a network: the message names the key and what is wrong.
+        The file is not a safetensors file, not a network, or damaged: the message names the key and what is wrong.
     OSError
         The file cannot be read; ``FileNotFoundError`` when there is none.
 
@@ -107,25 +120,53 @@ def load(path: str | bytes | os.PathLike[str]) -> MLP:
     ('tanh', True)
     """
     path = checks.path("path", path)
-    with open(path, "rb") as stream:  # for the operating system's own errors, which safetensors rewords
+    with open(path, "rb") as stream:
         size = os.fstat(stream.fileno()).st_size
-    try:
-        with safe_open(path, framework="numpy") as file:
-            arguments = _parse(file.metadata() or {})
-            _check(file, arguments["layer_sizes"])
-            network = MLP(**arguments)
-            for name, view in _views(network):
-                view[...] = _finite(name, file.get_tensor(name))
-            return network
-    except (SafetensorError, ValueError) as error:
-        raise FileFormatError(f"{path} ({size} bytes): {error}") from error
+        try:
+            return _read(stream)
+        except ValueError as error:
+            raise FileFormatError(f"{path} ({size} bytes): {error}") from error
 
 
-def _views(network: MLP) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+def _read(stream: BufferedIOBase) -> MLP:
+    metadata, tensors = safetensors.read_header(stream)
+    if "fastmlp" not in metadata:
+        raise ValueError("metadata key 'fastmlp' is missing: no network saved by fastmlp")
+    fields = _parse(metadata["fastmlp"])
+    _check(tensors, fields["layer_sizes"])
+    network = MLP._unfilled(**{name: fields[name] for name in _ARGUMENTS})
+    crc32 = fields.pop("crc32")
+    if _fill(network, _layers(network.layer_sizes), stream, tensors, _crc32(fields)) != crc32:
+        raise ValueError("the checksum is wrong: a parameter or a metadata key has changed since the file was saved")
+    return network
+
+
+def _fill(
+    network: MLP,
+    layers: list[tuple[str, str]],
+    stream: BufferedIOBase,
+    tensors: Mapping[str, safetensors.Tensor],
+    crc32: int,
+) -> int:
+    """Read a network's parameters; return the checksum that goes on from `crc32`."""
+    for name, view in _views(network, layers):
+        values = safetensors.read_tensor(stream, name, tensors[name])
+        _check_finite(name, values)
+        view[...] = values
+        crc32 = zlib.crc32(values.data, crc32)
+    return crc32
+
+
+def _layers(layer_sizes: tuple[int, ...]) -> list[tuple[str, str]]:
+    """Return the names in a file of such a network."""
+    return [(f"{2 * i}.weight", f"{2 * i}.bias") for i in range(len(layer_sizes) - 1)]
+
+
+def _views(network: MLP, layers: list[tuple[str, str]]) -> Iterator[tuple[str, Float32]]:
     """Yield the name and the values of each tensor, shaped as in the file."""
-    for layer, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
-        yield f"{2 * layer}.weight", weight.T
-        yield f"{2 * layer}.bias", bias
+    for layer, weight, bias in zip(layers, network.weights, network.biases, strict=True):
+        yield layer[0], weight.T
+        yield layer[1], bias
 
 
 def _shapes(layer_sizes: list[int]) -> Iterator[tuple[str, list[int]]]:
@@ -135,23 +176,21 @@ def _shapes(layer_sizes: list[int]) -> Iterator[tuple[str, list[int]]]:
         yield f"{2 * layer}.bias", [m]
 
 
-def _parse(metadata: dict[str, str]) -> dict[str, Any]:
-    """Return the arguments of ``MLP``, of the right types; ``MLP`` itself judges their values."""
-    if "fastmlp" not in metadata:
-        raise ValueError("metadata key 'fastmlp' is missing: no network saved by fastmlp")
+def _parse(text: str) -> dict[str, Any]:
+    """Return the fields of the metadata, of the right types; ``MLP`` itself judges the values of its arguments."""
     try:
-        fields = json.loads(metadata["fastmlp"])
+        fields = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"metadata key 'fastmlp' is not JSON: {error}") from error
     if type(fields) is not dict:
         raise ValueError(f"metadata key 'fastmlp' must hold a JSON object, got {fields!r:.80}")
 
-    version = fields.pop("format", None)
+    version = fields.get("format")
     if type(version) is not int or version != _FORMAT:
         raise ValueError(f"metadata key 'format' must be {_FORMAT}, the one that is known, got {version!r:.80}")
-    if wrong := fields.keys() ^ _ARGUMENTS.keys():
-        raise ValueError(f"metadata keys must be {', '.join(_ARGUMENTS)}; missing or unknown: {sorted(wrong)}")
-    for name, wanted in _ARGUMENTS.items():
+    if wrong := fields.keys() ^ {"format", *_FIELDS}:
+        raise ValueError(f"metadata keys must be {', '.join(_FIELDS)}; missing or unknown: {sorted(wrong)}")
+    for name, wanted in _FIELDS.items():
         if type(fields[name]) is not wanted:
             raise ValueError(f"metadata key {name!r} must be {wanted.__name__}, got {fields[name]!r:.80}")
     if len(fields["layer_sizes"]) < 2 or not all(type(n) is int and n > 0 for n in fields["layer_sizes"]):
@@ -159,23 +198,26 @@ def _parse(metadata: dict[str, str]) -> dict[str, Any]:
     return fields
 
 
-def _check(file: Any, layer_sizes: list[int]) -> None:
+def _check(tensors: Mapping[str, safetensors.Tensor], layer_sizes: list[int]) -> None:
     """Compare the tensors in the file with what the network needs, before anything of its size exists."""
-    left = set(file.keys())
+    left = set(tensors)
     for name, shape in _shapes(layer_sizes):
         if name not in left:
             raise ValueError(f"tensor {name!r} is missing")
         left.remove(name)
-        tensor = file.get_slice(name)
-        if tensor.get_dtype() != "F32":
-            raise ValueError(f"tensor {name!r} must be F32, got {tensor.get_dtype()}")
-        if tensor.get_shape() != shape:
-            raise ValueError(f"tensor {name!r} must have shape {shape} by 'layer_sizes', got {tensor.get_shape()}")
+        if tensors[name].dtype != "F32":
+            raise ValueError(f"tensor {name!r} must be F32, got {tensors[name].dtype:.80}")
+        if tensors[name].shape != shape:
+            raise ValueError(f"tensor {name!r} must have shape {shape} by 'layer_sizes', got {tensors[name].shape}")
     if left:
-        raise ValueError(f"tensor {min(left)!r} does not belong to a network of {len(layer_sizes)} layer sizes")
+        raise ValueError(f"tensor {min(left)!r:.80} does not belong to a network of {len(layer_sizes)} layer sizes")
 
 
-def _finite(name: str, tensor: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _check_finite(name: str, tensor: Float32) -> None:
     if not np.isfinite(tensor).all():
-        raise ValueError(f"tensor {name!r} has NaN or infinity")
-    return tensor
+        raise ValueError(f"tensor {name!r:.80} has NaN or infinity, as float32")
+
+
+def _crc32(fields: Mapping[str, Any]) -> int:
+    """Return the checksum of the metadata, with which that of the tensors goes on."""
+    return zlib.crc32(json.dumps(fields).encode())
