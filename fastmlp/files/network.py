@@ -14,9 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp import checks
+from fastmlp.activations import ACTIVATIONS
 from fastmlp.errors import FileFormatError
 from fastmlp.files import safetensors
 from fastmlp.files.atomic import replacing
+from fastmlp.files.sequential import Dense, dense_layers
+from fastmlp.losses import LOSSES
 from fastmlp.network import MLP
 
 __all__ = ["load", "save"]
@@ -71,7 +74,7 @@ def save(network: MLP, path: str | bytes | os.PathLike[str]) -> None:
     path = checks.path("path", path)
     # Copies, so that what is checked, summed up and written is the same, even where another thread trains the network.
     layers = _layers(network.layer_sizes)
-    tensors = {name: np.array(view, "<f4", order="C") for name, view in _views(network, layers)}
+    tensors = {name: np.array(view, "<f4", order="C") for name, view in _views(network, layers) if name is not None}
     fields = {"format": _FORMAT, **{name: getattr(network, name) for name in _ARGUMENTS}}
     crc32 = _crc32(fields)
     for name, tensor in tensors.items():
@@ -82,25 +85,34 @@ def save(network: MLP, path: str | bytes | os.PathLike[str]) -> None:
         safetensors.write(stream, tensors, metadata)
 
 
-def load(path: str | bytes | os.PathLike[str]) -> MLP:
-    """Load a network that ``save`` wrote.
+def load(path: str | bytes | os.PathLike[str], *, activation: str | None = None, loss: str | None = None) -> MLP:
+    """Load a network that ``save`` wrote, or the dense layers that PyTorch or another program wrote.
 
     Nothing in the file is executed, and no more memory is used than a network of the file's size takes.
 
     Parameters
     ----------
     path
-        The file.
+        The file, in the safetensors format. One that ``save`` did not write must hold the tensors of dense layers and
+        no others: weights (m, k) and biases (m,), of float64, float32, float16 or bfloat16, with names that differ in
+        their numbers and end in ``weight`` and ``bias``, as ``"0.weight"`` or ``"net.fc1.bias"``. The numbers, in
+        order, may have gaps, which ``ReLU``, ``Dropout`` and ``Flatten`` leave in the names of a ``Sequential``.
+        Where a layer has no bias, it is 0.
+    activation
+        Of the hidden layers: such a file does not say it. For a file of ``save`` it may be left out.
+    loss
+        Likewise; default ``"cross_entropy"``.
 
     Returns
     -------
     MLP
-        A network that computes the same bits as the one that was saved.
+        A network that computes the same bits as the one that was saved; or, of another program's file, the same
+        function.
 
     Raises
     ------
     TypeError, ValueError
-        The path is none.
+        The path is none; activation or loss is unknown, or not what the file says.
     FileFormatError
         The file is not a safetensors file, not a network, or damaged: the message names the key and what is wrong.
     OSError
@@ -120,18 +132,30 @@ def load(path: str | bytes | os.PathLike[str]) -> MLP:
     ('tanh', True)
     """
     path = checks.path("path", path)
+    given = {}
+    if activation is not None:
+        given["activation"] = checks.one_of("activation", activation, ACTIVATIONS)
+    if loss is not None:
+        given["loss"] = checks.one_of("loss", loss, LOSSES)
     with open(path, "rb") as stream:
         size = os.fstat(stream.fileno()).st_size
         try:
-            return _read(stream)
+            network = _read(stream, given)
         except ValueError as error:
             raise FileFormatError(f"{path} ({size} bytes): {error}") from error
+    for name, value in given.items():
+        if value != getattr(network, name):
+            raise ValueError(f"{name} must be {getattr(network, name)!r}, as {path} says, or left out; not {value!r}")
+    return network
 
 
-def _read(stream: BufferedIOBase) -> MLP:
+def _read(stream: BufferedIOBase, given: dict[str, str]) -> MLP:
     metadata, tensors = safetensors.read_header(stream)
     if "fastmlp" not in metadata:
-        raise ValueError("metadata key 'fastmlp' is missing: no network saved by fastmlp")
+        layers, arguments = _foreign(tensors, given)
+        network = MLP._unfilled(**arguments)
+        _fill(network, layers, stream, tensors)
+        return network
     fields = _parse(metadata["fastmlp"])
     _check(tensors, fields["layer_sizes"])
     network = MLP._unfilled(**{name: fields[name] for name in _ARGUMENTS})
@@ -142,14 +166,13 @@ def _read(stream: BufferedIOBase) -> MLP:
 
 
 def _fill(
-    network: MLP,
-    layers: list[tuple[str, str]],
-    stream: BufferedIOBase,
-    tensors: Mapping[str, safetensors.Tensor],
-    crc32: int,
+    network: MLP, layers: list[Dense], stream: BufferedIOBase, tensors: Mapping[str, safetensors.Tensor], crc32: int = 0
 ) -> int:
     """Read a network's parameters; return the checksum that goes on from `crc32`."""
     for name, view in _views(network, layers):
+        if name is None:
+            view[...] = 0
+            continue
         values = safetensors.read_tensor(stream, name, tensors[name])
         _check_finite(name, values)
         view[...] = values
@@ -157,16 +180,16 @@ def _fill(
     return crc32
 
 
-def _layers(layer_sizes: tuple[int, ...]) -> list[tuple[str, str]]:
+def _layers(layer_sizes: tuple[int, ...]) -> list[Dense]:
     """Return the names in a file of such a network."""
-    return [(f"{2 * i}.weight", f"{2 * i}.bias") for i in range(len(layer_sizes) - 1)]
+    return [Dense(f"{2 * i}.weight", f"{2 * i}.bias") for i in range(len(layer_sizes) - 1)]
 
 
-def _views(network: MLP, layers: list[tuple[str, str]]) -> Iterator[tuple[str, Float32]]:
+def _views(network: MLP, layers: list[Dense]) -> Iterator[tuple[str | None, Float32]]:
     """Yield the name and the values of each tensor, shaped as in the file."""
     for layer, weight, bias in zip(layers, network.weights, network.biases, strict=True):
-        yield layer[0], weight.T
-        yield layer[1], bias
+        yield layer.weight, weight.T
+        yield layer.bias, bias
 
 
 def _shapes(layer_sizes: list[int]) -> Iterator[tuple[str, list[int]]]:
@@ -174,6 +197,20 @@ def _shapes(layer_sizes: list[int]) -> Iterator[tuple[str, list[int]]]:
     for layer, (k, m) in enumerate(pairwise(layer_sizes)):
         yield f"{2 * layer}.weight", [m, k]
         yield f"{2 * layer}.bias", [m]
+
+
+def _foreign(tensors: Mapping[str, safetensors.Tensor], given: dict[str, str]) -> tuple[list[Dense], dict[str, Any]]:
+    """Return the layers in another program's file, and the arguments of ``MLP`` for them."""
+    try:
+        layers, layer_sizes = dense_layers(tensors)
+    except ValueError as error:
+        raise ValueError(f"metadata key 'fastmlp' is missing, and these are not dense layers alone: {error}") from error
+    if "activation" not in given:
+        raise ValueError(
+            "metadata key 'fastmlp' is missing: for dense layers that another program saved, such as PyTorch, "
+            f"give activation=, one of {', '.join(ACTIVATIONS)}"
+        )
+    return layers, {"layer_sizes": layer_sizes, **given}
 
 
 def _parse(text: str) -> dict[str, Any]:

@@ -131,6 +131,23 @@ def test_torch_computes_the_same_logits(path):
     np.testing.assert_allclose(network.logits(X) / scale, logits / scale, rtol=0, atol=1e-5)
 
 
+def test_what_the_file_says_may_be_said_again_but_not_contradicted(path):
+    save(network_of(activation="tanh", loss="squared_error"), path)
+    assert load(path, activation="tanh", loss="squared_error").activation == "tanh"
+    for name, said, value in [("activation", "tanh", "relu"), ("loss", "squared_error", "cross_entropy")]:
+        with pytest.raises(ValueError, match=f"^{name} must be '{said}', as .*, or left out; not '{value}'") as caught:
+            load(path, **{name: value})
+        assert not isinstance(caught.value, FileFormatError)
+
+
+@pytest.mark.parametrize("name", ["activation", "loss"])
+def test_arguments_are_checked_before_the_file_is_read(name):
+    with pytest.raises(ValueError, match=f"^{name} must be one of .*; not 'swoosh'"):
+        load("absent", **{name: "swoosh"})
+    with pytest.raises(TypeError, match=f"^{name} must be a string"):
+        load("absent", **{name: 3})
+
+
 # ---- saving whole or not at all
 
 
@@ -280,7 +297,7 @@ def test_wrong_tensors(saved, name, tensor, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "metadata key 'fastmlp' is missing"),
+        (None, "metadata key 'fastmlp' is missing: .* give activation=, one of relu, tanh, "),
         ("{", "metadata key 'fastmlp' is not JSON: "),
         ("[" * 100_000, "metadata key 'fastmlp' is not JSON: "),
         ("[1]", r"metadata key 'fastmlp' must hold a JSON object, got \[1\]"),
