@@ -190,6 +190,31 @@ def test_the_library_refuses_them_too(case):
         library.load(BAD[case][0])
 
 
+def test_what_the_library_refuses_of_a_damaged_header_is_refused(tmp_path_factory):
+    path = tmp_path_factory.mktemp("fuzz") / "file"
+    whole = described(GOOD, VALUES)
+    signs = st.one_of(st.integers(0, 255), st.sampled_from(b'0123456789[]{},:" -.eE'))
+    changes = st.lists(st.tuples(st.integers(0, len(whole) - len(VALUES) - 1), signs), min_size=1, max_size=3)
+    refused = []
+
+    @given(changes=changes)
+    @settings(deadline=None, max_examples=400)
+    def check(changes):
+        content = bytearray(whole)
+        for place, value in changes:
+            content[place] = value
+        try:
+            library.load(bytes(content))
+        except Exception:
+            refused.append(content)
+            path.write_bytes(content)
+            with pytest.raises(FileFormatError):
+                load(path, activation="relu")
+
+    check()
+    assert len(refused) > 100
+
+
 @pytest.mark.parametrize("text", ['{"a":' + "[]," * 10**6 + "1}", " " * (5 << 20)])
 def test_a_header_costs_little_memory(text):
     content = described(text)
