@@ -35,12 +35,15 @@ __all__ = [
 __version__ = "0.1.0"
 
 
-def load(path: str | bytes | os.PathLike[str]) -> MLP:
-    """Read a network from a file that `MLP.save` wrote; see `fastmlp.files`.
+def load(path: str | bytes | os.PathLike[str], *, activation: str | None = None, loss: str | None = None) -> MLP:
+    """Read a network from a safetensors file that `MLP.save` or PyTorch wrote; see `fastmlp.files.load`.
 
     Parameters
     ----------
     path : path-like
+    activation, loss : str
+        For dense layers that PyTorch or another program wrote, where the file does not say them. `loss` is then
+        "cross_entropy" by default.
 
     Returns
     -------
@@ -49,7 +52,7 @@ def load(path: str | bytes | os.PathLike[str]) -> MLP:
     Raises
     ------
     FileFormatError
-        The file is not a network: the message names the key or the byte.
+        The file is not a network, or damaged: the message names the key or the byte.
     OSError
         The file cannot be read.
 
@@ -61,6 +64,6 @@ def load(path: str | bytes | os.PathLike[str]) -> MLP:
     >>> fastmlp.load(path)
     MLP((3, 4, 2), activation='relu', loss='cross_entropy', seed=0)
     """
-    from fastmlp import files  # noqa: PLC0415 - safetensors is imported with it
+    from fastmlp import files  # noqa: PLC0415 - json is imported with it
 
-    return files.load(path)
+    return files.load(path, activation=activation, loss=loss)

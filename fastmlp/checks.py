@@ -83,9 +83,12 @@ def path(name: str, value: str | bytes | os.PathLike[str]) -> str:
     'digits.safetensors'
     """
     try:
-        return os.fsdecode(value)
+        path = os.fsdecode(value)
     except TypeError:
         raise TypeError(f"{name} must be a path, not {value!r:.80}") from None
+    if not path or "\0" in path:
+        raise ValueError(f"{name} must not be empty, nor have a NUL in it; it is {path!r:.80}")
+    return path
 
 
 def one_of(name: str, value: object, names: Any) -> str:

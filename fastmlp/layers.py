@@ -1,12 +1,14 @@
 """What a layer is, and where each of its parameters lies in the network's flat array: the one home of that layout."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 from fastmlp.activations import ACTIVATIONS
+from fastmlp.arrays import Float32
 
-__all__ = ["Layer", "Parameter", "engine_layers", "layers_of", "layout", "n_parameters"]
+__all__ = ["Layer", "Parameter", "engine_layers", "layers_of", "layout", "n_parameters", "views"]
 
 
 class Layer(NamedTuple):
@@ -85,6 +87,23 @@ def layout(layers: Iterable[Layer]) -> Iterator[Parameter]:
         offset += layer.inputs * layer.units
         yield Parameter(i, "bias", offset, (layer.units,))
         offset += layer.units
+
+
+def views(layers: Iterable[Layer], parameters: Float32, name: str) -> tuple[Float32, ...]:
+    """Return all "weights" or each "bias" within the flat array of the parameters.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp.layers import layers_of, views
+    >>> views(layers_of((1, 1, 2), "relu"), np.arange(6, dtype=np.float32), "bias")
+    (array([1.], dtype=float32), array([4., 5.], dtype=float32))
+    """
+    return tuple(
+        parameters[offset : offset + math.prod(shape)].reshape(shape)
+        for _, found, offset, shape in layout(layers)
+        if found == name
+    )
 
 
 def n_parameters(layers: Iterable[Layer]) -> int:

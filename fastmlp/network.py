@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from fastmlp.activations import ACTIVATIONS
 from fastmlp.arrays import Float32
 from fastmlp.engine.prediction import PREDICT_ROWS, FewRows, Predictor
 from fastmlp.engine.rows import Rows
-from fastmlp.layers import Layer, engine_layers, layers_of, layout, n_parameters
+from fastmlp.layers import Layer, engine_layers, layers_of, n_parameters, views
 from fastmlp.losses import LOSSES
 from fastmlp.optimizers import Optimizer
 from fastmlp.sparse import SparseRows
@@ -30,6 +29,11 @@ INITS = ("he", "glorot", "normal")
 
 # Seconds of prediction between two looks at signals.
 SLICE = 0.02
+
+_ATTRIBUTES = (
+    *("_layers", "_activation", "_loss", "_init", "_seed", "_n_threads"),
+    *("_parameters", "_state", "_few_rows"),
+)
 
 
 class MLP:
@@ -84,6 +88,8 @@ class MLP:
     array([0, 1, 1, 0])
     """
 
+    __slots__ = (*_ATTRIBUTES, "__weakref__")  # a mistyped attribute is an error
+
     def __init__(
         self,
         layer_sizes: Sequence[int],
@@ -94,24 +100,50 @@ class MLP:
         seed: int = 0,
         n_threads: int | None = None,
     ) -> None:
-        sizes = _sizes(layer_sizes)
-        self._layers = layers_of(sizes, checks.one_of("activation", activation, ACTIVATIONS))
-        self._activation = activation
+        self._describe(layer_sizes, activation=activation, loss=loss, init=init, seed=seed, n_threads=n_threads)
+        self._hold(_initial(self.layers, self.init, self.seed))
+
+    @classmethod
+    def _unfilled(cls, layer_sizes: Sequence[int], **arguments: Any) -> MLP:
+        """Return a network of no values yet, for one who has them all and need not wait for random ones."""
+        network = cls.__new__(cls)
+        network._describe(layer_sizes, **arguments)
+        network._hold(np.empty(n_parameters(network.layers), np.float32))
+        return network
+
+    def _describe(
+        self,
+        layer_sizes: Sequence[int],
+        *,
+        activation: str,
+        loss: str = "cross_entropy",
+        init: str = "he",
+        seed: int = 0,
+        n_threads: int | None = None,
+    ) -> None:
+        self._activation = checks.one_of("activation", activation, ACTIVATIONS)
+        self._layers = layers_of(_sizes(layer_sizes), activation)
         self._loss = checks.one_of("loss", loss, LOSSES)
-        self.init = checks.one_of("init", init, INITS)
-        self.seed = checks.integer("seed", seed, least=0, most=2**64 - 1)
-        self.n_threads = None if n_threads is None else checks.integer("n_threads", n_threads, 1, threads.MAX_THREADS)
-        if loss == "cross_entropy" and sizes[-1] < 2:
-            raise ValueError("layer_sizes must end in at least 2 outputs for loss='cross_entropy', not 1")
-        self._parameters = _initial(self.layers, self.init, self.seed)
+        self._init = checks.one_of("init", init, INITS)
+        self.seed = seed
+        self.n_threads = n_threads
+        if loss == "cross_entropy" and self.layer_sizes[-1] < 2:
+            raise ValueError(
+                "layer_sizes must end in at least 2 outputs for loss='cross_entropy', not 1; the other losses take 1"
+            )
+
+    def _hold(self, parameters: Float32) -> None:
+        self._parameters = parameters
         self._state: RunState | None = None
         self._few_rows = self._reader()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_few_rows"}
+        own = {name: getattr(self, name) for name in _ATTRIBUTES if name != "_few_rows"}
+        return {**own, **getattr(self, "__dict__", {})}  # a subclass may have more
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        for name, value in state.items():
+            setattr(self, name, value)
         # Memory that pickle was given, as a mapped file's, may start between two values.
         self._parameters = np.require(self._parameters, requirements="A")
         self._few_rows = self._reader()
@@ -140,6 +172,29 @@ class MLP:
         return self._loss
 
     @property
+    def init(self) -> str:
+        """How the first parameters were drawn."""
+        return self._init
+
+    @property
+    def seed(self) -> int:
+        """Of the order in which `fit` visits the rows; it may be set, and was that of the first weights."""
+        return self._seed
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        self._seed = checks.integer("seed", seed, least=0, most=2**64 - 1)
+
+    @property
+    def n_threads(self) -> int | None:
+        """Threads that a call uses at most; it may be set."""
+        return self._n_threads
+
+    @n_threads.setter
+    def n_threads(self, n_threads: int | None) -> None:
+        self._n_threads = None if n_threads is None else checks.integer("n_threads", n_threads, 1, threads.MAX_THREADS)
+
+    @property
     def parameters(self) -> Float32:
         """All parameters, flat (n_parameters,): each layer's weights, row by row, and then its bias.
 
@@ -148,14 +203,14 @@ class MLP:
         return self._parameters
 
     @property
-    def weights(self) -> list[Float32]:
-        """Weights of each layer, (n_in, n_out): views of `parameters`."""
-        return self._views("weights")
+    def weights(self) -> tuple[Float32, ...]:
+        """Weights of each layer, (n_in, n_out): views of `parameters`, to be changed by ``net.weights[0][...] = W``."""
+        return views(self.layers, self._parameters, "weights")
 
     @property
-    def biases(self) -> list[Float32]:
-        """Bias of each layer, (n_out,): views of `parameters`."""
-        return self._views("bias")
+    def biases(self) -> tuple[Float32, ...]:
+        """Bias of each layer, (n_out,): views of `parameters`, to be changed like `weights`."""
+        return views(self.layers, self._parameters, "bias")
 
     def fit(
         self,
@@ -370,17 +425,9 @@ class MLP:
         >>> fastmlp.load(path).layer_sizes
         (3, 4, 2)
         """
-        from fastmlp import files  # noqa: PLC0415 - safetensors is imported with it
+        from fastmlp import files  # noqa: PLC0415 - json is imported with it
 
         files.save(self, path)
-
-    def _views(self, name: str) -> list[Float32]:
-        """Return the parameters of this name, of each layer."""
-        return [
-            self._parameters[offset : offset + math.prod(shape)].reshape(shape)
-            for _, found, offset, shape in layout(self.layers)
-            if found == name
-        ]
 
     def _reader(self) -> FewRows:
         return FewRows(engine_layers(self.layers), self._parameters)

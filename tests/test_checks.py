@@ -508,6 +508,9 @@ BAD_FILES = {
     "load of a directory": (fastmlp.load, IsADirectoryError, "directory"),
     "load of text": (lambda path: fastmlp.load(__file__), fastmlp.FileFormatError, "test_checks.py"),
     "save to a number": (lambda path: MLP(SIZES).save(3), TypeError, "path must be a path, not 3"),
+    "save to an empty path": (lambda path: MLP(SIZES).save(""), ValueError, "path must not be empty"),
+    "load of an empty path": (lambda path: fastmlp.load(b""), ValueError, "path must not be empty"),
+    "save to a path with a NUL": (lambda path: MLP(SIZES).save("a\0b"), ValueError, "path must not .* a NUL in it"),
     "save to a directory": (lambda path: MLP(SIZES).save(path), OSError, "directory"),
     "save into nothing": (lambda path: MLP(SIZES).save(path / "none" / "net"), FileNotFoundError, "none"),
     "an unknown split": (

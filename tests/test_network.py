@@ -3,6 +3,7 @@
 import copy
 import itertools
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -112,6 +113,56 @@ def test_the_seed_alone_draws():
     np.testing.assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
 
 
+@pytest.mark.parametrize("name", ["weights", "biases"])
+def test_an_array_cannot_be_put_in_the_place_of_a_view(name):
+    net = MLP((3, 4, 2))
+    before = net.parameters.copy()
+    with pytest.raises(TypeError, match="tuple"):
+        getattr(net, name)[0] = np.ones_like(getattr(net, name)[0])
+    with pytest.raises(AttributeError, match=name):
+        setattr(net, name, getattr(net, name))
+    np.testing.assert_array_equal(net.parameters, before)
+
+
+@pytest.mark.parametrize(
+    "name", ["learning_rate", "n_thread", "layer_sizes", "activation", "loss", "init", "parameters"]
+)
+def test_what_has_no_effect_cannot_be_set(name):
+    with pytest.raises(AttributeError, match=name):
+        setattr(MLP((3, 4, 2)), name, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("n_threads", "a", TypeError),
+        ("n_threads", 2.5, TypeError),
+        ("n_threads", -5, ValueError),
+        ("n_threads", 0, ValueError),
+        ("n_threads", 10**6, ValueError),
+        ("seed", "a", TypeError),
+        ("seed", None, TypeError),
+        ("seed", -1, ValueError),
+        ("seed", 2**64, ValueError),
+    ],
+)
+def test_an_attribute_is_checked_when_it_is_set(name, value, error):
+    net = MLP((3, 4, 2), seed=1, n_threads=1)
+    with pytest.raises(error, match=f"^{name} must be "):
+        setattr(net, name, value)
+    assert (net.seed, net.n_threads) == (1, 1)
+    setattr(net, name, 2)
+    assert getattr(net, name) == 2
+
+
+def test_a_seed_that_is_set_orders_the_rows():
+    X, y = rows(50, 4), np.arange(50) % 3
+    nets = [MLP((4, 16, 3)) for _ in range(3)]
+    nets[0].seed = nets[1].seed = 5
+    losses = [net.fit(X, y, epochs=1, batch_size=8, verbose=False).loss for net in nets]
+    assert losses[0] == losses[1] != losses[2]
+
+
 def test_repr_says_what_it_is():
     net = MLP((3, 4, 2), activation="tanh", loss="binary_cross_entropy", seed=5)
     assert repr(net) == "MLP((3, 4, 2), activation='tanh', loss='binary_cross_entropy', seed=5)"
@@ -141,6 +192,23 @@ def test_a_copy_goes_on_as_the_original_would(duplicate, trained):
     np.testing.assert_array_equal(twin.parameters, net.parameters)
     twin.biases[0][:] = 1
     assert twin.parameters[4 * 16] == 1  # the views are still views
+
+
+class Named(MLP):
+    """A network with an attribute of its own."""
+
+    def __init__(self, layer_sizes, name):
+        super().__init__(layer_sizes)
+        self.name = name
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_a_copy_of_a_subclass_has_its_attributes(duplicate):
+    net = Named((3, 4, 2), "digits")
+    twin = duplicate(net)
+    assert (type(twin), twin.name) == (Named, "digits")
+    np.testing.assert_array_equal(twin.logits(rows(5, 3)), net.logits(rows(5, 3)))
+    assert weakref.ref(twin)() is twin
 
 
 # ---- Predictions

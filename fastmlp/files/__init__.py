@@ -1,0 +1,5 @@
+"""Networks in files: `save` and `load`."""
+
+from fastmlp.files.network import load, save
+
+__all__ = ["load", "save"]

@@ -1,0 +1,259 @@
+"""A network's file: float32 tensors, named and laid out as PyTorch's ``Sequential`` does, and what they are for."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from io import BufferedIOBase
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp import checks
+from fastmlp.activations import ACTIVATIONS
+from fastmlp.errors import FileFormatError
+from fastmlp.files import safetensors
+from fastmlp.files.atomic import replacing
+from fastmlp.files.sequential import Dense, dense_layers
+from fastmlp.layers import layers_of, layout, views
+from fastmlp.losses import LOSSES
+from fastmlp.network import MLP
+
+__all__ = ["load", "save"]
+
+Float32 = NDArray[np.float32]
+
+_FORMAT = 1
+_ARGUMENTS = {"layer_sizes": list, "activation": str, "loss": str, "init": str, "seed": int}  # of MLP
+_FIELDS = {**_ARGUMENTS, "crc32": int}
+
+
+def save(network: MLP, path: str | bytes | os.PathLike[str]) -> None:
+    """Save a network to a safetensors file.
+
+    The file holds float32 tensors ``"0.weight"`` (m, k), ``"0.bias"`` (m,), ``"2.weight"``, ``"2.bias"``
+    and so on, numbered by twice the layer. Its metadata key ``"fastmlp"`` has the constructor's arguments as JSON,
+    and a checksum of them and of the tensors, by which ``load`` finds damage. PyTorch's
+    ``Sequential(Linear, ReLU, Linear, ...)`` takes the file as it stands:
+    ``model.load_state_dict(safetensors.torch.load_file(path))``.
+
+    The file appears whole or not at all: an interrupted save leaves the one that was there. What the save of a
+    process that was killed has left in the folder, ``fastmlp-*.tmp``, the next save there removes.
+
+    Parameters
+    ----------
+    network
+        The network. The state of its optimizer is not saved. Its parameters are copied first, and no more memory is
+        taken than that.
+    path
+        The file, replaced if it exists. No extension is added.
+
+    Raises
+    ------
+    TypeError, ValueError
+        The path is none.
+    ValueError
+        A weight or a bias is NaN or infinite: what ``load`` would refuse is not written.
+    OSError
+        The file cannot be written.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import fastmlp
+    >>> network = fastmlp.MLP((4, 3, 2))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "small.safetensors")
+    ...     network.save(path)
+    ...     fastmlp.load(path).layer_sizes
+    (4, 3, 2)
+    """
+    path = checks.path("path", path)
+    # A copy of one epoch, so that what is checked, summed up and written is the same, even where another thread trains.
+    tensors = {str(name): view for name, view in _views(network, _names(network), network._few_rows.read())}
+    fields = {"format": _FORMAT, **{name: getattr(network, name) for name in _ARGUMENTS}}
+    crc32 = _crc32(fields)
+    for name, tensor in tensors.items():
+        _check_finite(name, tensor)
+        crc32 = zlib.crc32(np.ascontiguousarray(tensor, "<f4").data, crc32)
+    metadata = {"fastmlp": json.dumps({**fields, "crc32": crc32})}
+    with replacing(path) as stream:
+        safetensors.write(stream, tensors, metadata)
+
+
+def load(path: str | bytes | os.PathLike[str], *, activation: str | None = None, loss: str | None = None) -> MLP:
+    """Load a network that ``save`` wrote, or the dense layers that PyTorch or another program wrote.
+
+    Nothing in the file is executed, and no more memory is used than a network of the file's size takes.
+
+    Parameters
+    ----------
+    path
+        The file, in the safetensors format. One that ``save`` did not write must hold the tensors of dense layers and
+        no others: weights (m, k) and biases (m,), of float64, float32, float16 or bfloat16, with names that differ in
+        their numbers and end in ``weight`` and ``bias``, as ``"0.weight"`` or ``"net.fc1.bias"``. The numbers, in
+        order, may have gaps, which ``ReLU``, ``Dropout`` and ``Flatten`` leave in the names of a ``Sequential``.
+        Where a layer has no bias, it is 0.
+    activation
+        Of the hidden layers: such a file does not say it. For a file of ``save`` it may be left out.
+    loss
+        Likewise; default ``"cross_entropy"``.
+
+    Returns
+    -------
+    MLP
+        A network that computes the same bits as the one that was saved; or, of another program's file, the same
+        function.
+
+    Raises
+    ------
+    TypeError, ValueError
+        The path is none; activation or loss is unknown, or not what the file says.
+    FileFormatError
+        The file is not a safetensors file, not a network, or damaged: the message names the key and what is wrong.
+    OSError
+        The file cannot be read; ``FileNotFoundError`` when there is none.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> import fastmlp
+    >>> network = fastmlp.MLP((4, 3, 2), activation="tanh", seed=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "small.safetensors")
+    ...     network.save(path)
+    ...     loaded = fastmlp.load(path)
+    >>> loaded.activation, np.array_equal(loaded.parameters, network.parameters)
+    ('tanh', True)
+    """
+    path = checks.path("path", path)
+    given = {}
+    if activation is not None:
+        given["activation"] = checks.one_of("activation", activation, ACTIVATIONS)
+    if loss is not None:
+        given["loss"] = checks.one_of("loss", loss, LOSSES)
+    with open(path, "rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        try:
+            network = _read(stream, given)
+        except ValueError as error:
+            raise FileFormatError(f"{path} ({size} bytes): {error}") from error
+    for name, value in given.items():
+        if value != getattr(network, name):
+            raise ValueError(f"{name} must be {getattr(network, name)!r}, as {path} says, or left out; not {value!r}")
+    return network
+
+
+def _read(stream: BufferedIOBase, given: dict[str, str]) -> MLP:
+    metadata, tensors = safetensors.read_header(stream)
+    if "fastmlp" not in metadata:
+        layers, arguments = _foreign(tensors, given)
+        network = MLP._unfilled(**arguments)
+        _fill(network, layers, stream, tensors)
+        return network
+    fields = _parse(metadata["fastmlp"])
+    _check(tensors, fields["layer_sizes"])
+    network = MLP._unfilled(**{name: fields[name] for name in _ARGUMENTS})
+    crc32 = fields.pop("crc32")
+    if _fill(network, _names(network), stream, tensors, _crc32(fields)) != crc32:
+        raise ValueError("the checksum is wrong: a parameter or a metadata key has changed since the file was saved")
+    return network
+
+
+def _fill(
+    network: MLP, names: list[Dense], stream: BufferedIOBase, tensors: Mapping[str, safetensors.Tensor], crc32: int = 0
+) -> int:
+    """Read a network's parameters; return the checksum that goes on from `crc32`."""
+    for name, view in _views(network, names, network.parameters):
+        if name is None:
+            view[...] = 0
+            continue
+        values = safetensors.read_tensor(stream, name, tensors[name])
+        _check_finite(name, values)
+        view[...] = values
+        crc32 = zlib.crc32(values.data, crc32)
+    return crc32
+
+
+def _names(network: MLP) -> list[Dense]:
+    """Return the names in a file of such a network."""
+    return [Dense(f"{2 * i}.weight", f"{2 * i}.bias") for i in range(len(network.layers))]
+
+
+def _views(network: MLP, names: list[Dense], parameters: Float32) -> Iterator[tuple[str | None, Float32]]:
+    """Yield the name and the values of each tensor, shaped as in the file."""
+    weights, biases = (views(network.layers, parameters, name) for name in ("weights", "bias"))
+    for name, weight, bias in zip(names, weights, biases, strict=True):
+        yield name.weight, weight.T
+        yield name.bias, bias
+
+
+def _shapes(layer_sizes: list[int]) -> Iterator[tuple[str, list[int]]]:
+    """Yield the name and the shape of each tensor in the file of such a network."""
+    for layer, name, _, shape in layout(layers_of(layer_sizes, "identity")):
+        yield f"{2 * layer}.{'weight' if name == 'weights' else name}", list(reversed(shape))
+
+
+def _foreign(tensors: Mapping[str, safetensors.Tensor], given: dict[str, str]) -> tuple[list[Dense], dict[str, Any]]:
+    """Return the layers in another program's file, and the arguments of ``MLP`` for them."""
+    try:
+        layers, layer_sizes = dense_layers(tensors)
+    except ValueError as error:
+        raise ValueError(f"metadata key 'fastmlp' is missing, and these are not dense layers alone: {error}") from error
+    if "activation" not in given:
+        raise ValueError(
+            "metadata key 'fastmlp' is missing: for dense layers that another program saved, such as PyTorch, "
+            f"give activation=, one of {', '.join(ACTIVATIONS)}"
+        )
+    return layers, {"layer_sizes": layer_sizes, **given}
+
+
+def _parse(text: str) -> dict[str, Any]:
+    """Return the fields of the metadata, of the right types; ``MLP`` itself judges the values of its arguments."""
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"metadata key 'fastmlp' is not JSON: {error}") from error
+    if type(fields) is not dict:
+        raise ValueError(f"metadata key 'fastmlp' must hold a JSON object, got {fields!r:.80}")
+
+    version = fields.get("format")
+    if type(version) is not int or version != _FORMAT:
+        raise ValueError(f"metadata key 'format' must be {_FORMAT}, the one that is known, got {version!r:.80}")
+    if wrong := fields.keys() ^ {"format", *_FIELDS}:
+        raise ValueError(f"metadata keys must be {', '.join(_FIELDS)}; missing or unknown: {sorted(wrong)}")
+    for name, wanted in _FIELDS.items():
+        if type(fields[name]) is not wanted:
+            raise ValueError(f"metadata key {name!r} must be {wanted.__name__}, got {fields[name]!r:.80}")
+    if len(fields["layer_sizes"]) < 2 or not all(type(n) is int and n > 0 for n in fields["layer_sizes"]):
+        raise ValueError(f"metadata key 'layer_sizes' must be two sizes or more, got {fields['layer_sizes']!r:.80}")
+    return fields
+
+
+def _check(tensors: Mapping[str, safetensors.Tensor], layer_sizes: list[int]) -> None:
+    """Compare the tensors in the file with what the network needs, before anything of its size exists."""
+    left = set(tensors)
+    for name, shape in _shapes(layer_sizes):
+        if name not in left:
+            raise ValueError(f"tensor {name!r} is missing")
+        left.remove(name)
+        if tensors[name].dtype != "F32":
+            raise ValueError(f"tensor {name!r} must be F32, got {tensors[name].dtype:.80}")
+        if tensors[name].shape != shape:
+            raise ValueError(f"tensor {name!r} must have shape {shape} by 'layer_sizes', got {tensors[name].shape}")
+    if left:
+        raise ValueError(f"tensor {min(left)!r:.80} does not belong to a network of {len(layer_sizes)} layer sizes")
+
+
+def _check_finite(name: str, tensor: Float32) -> None:
+    if not np.isfinite(tensor).all():
+        raise ValueError(f"tensor {name!r:.80} has NaN or infinity, as float32")
+
+
+def _crc32(fields: Mapping[str, Any]) -> int:
+    """Return the checksum of the metadata, with which that of the tensors goes on."""
+    return zlib.crc32(json.dumps(fields).encode())
