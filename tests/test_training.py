@@ -17,7 +17,8 @@ from fastmlp import MLP, SGD, Adam, AdamW, DivergenceError, reference, threads
 from fastmlp._kernels import OPENMP
 from fastmlp.callbacks import Callback
 from fastmlp.losses import LOSSES
-from fastmlp.training import _orders
+from fastmlp.training import loop
+from fastmlp.training.loop import orders
 
 QUIET = {"verbose": False}
 
@@ -250,28 +251,28 @@ def test_other_seeds_give_other_orders_and_the_same_seed_the_same():
 
 
 def order(n, seed, epoch):
-    return next(_orders(n, seed, epoch, shuffle=True))
+    return next(orders(n, seed, epoch, shuffle=True))
 
 
-def test_orders():
-    orders = [order(1000, seed, epoch) for seed, epoch in [(0, 0), (0, 1), (1, 0), (2**64 - 1, 10**6)]]
-    for i, rows in enumerate(orders):
+def testorders():
+    drawn = [order(1000, seed, epoch) for seed, epoch in [(0, 0), (0, 1), (1, 0), (2**64 - 1, 10**6)]]
+    for i, rows in enumerate(drawn):
         np.testing.assert_array_equal(np.sort(rows), np.arange(1000))
-        for other in orders[:i]:
+        for other in drawn[:i]:
             assert np.sum(rows == other) < 20  # as many rows stay in place by chance: 1 on average
-    np.testing.assert_array_equal(order(1000, 0, 1), orders[1])
-    later = islice(_orders(1000, 0, 0, shuffle=True), 1, None)
-    np.testing.assert_array_equal(next(later), orders[1])
+    np.testing.assert_array_equal(order(1000, 0, 1), drawn[1])
+    later = islice(orders(1000, 0, 0, shuffle=True), 1, None)
+    np.testing.assert_array_equal(next(later), drawn[1])
     np.testing.assert_array_equal(next(later), order(1000, 0, 2))
-    np.testing.assert_array_equal(next(_orders(1000, 0, 0, shuffle=False)), np.arange(1000))
+    np.testing.assert_array_equal(next(orders(1000, 0, 0, shuffle=False)), np.arange(1000))
 
 
 @pytest.mark.parametrize("n", [4, 10, 1500])
 def test_every_row_is_as_likely_in_every_place(n):
-    orders = np.array([rows.copy() for rows in islice(_orders(n, 3, 0, shuffle=True), 20 * n)])
+    drawn = np.array([rows.copy() for rows in islice(orders(n, 3, 0, shuffle=True), 20 * n)])
     for place in (0, 1, n // 2, n - 1):
-        assert stats.chisquare(np.bincount(orders[:, place], minlength=n)).pvalue > 1e-4
-    steps = (orders[:, 1] - orders[:, 0]) % n
+        assert stats.chisquare(np.bincount(drawn[:, place], minlength=n)).pvalue > 1e-4
+    steps = (drawn[:, 1] - drawn[:, 0]) % n
     assert stats.chisquare(np.bincount(steps, minlength=n)[1:]).pvalue > 1e-4
 
 
@@ -569,7 +570,7 @@ def test_an_interrupt_before_the_first_batch_of_an_epoch(monkeypatch):
             raise KeyboardInterrupt
         return clock()
 
-    monkeypatch.setattr(fastmlp.training, "time", SimpleNamespace(perf_counter=interrupted))
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=interrupted))
     with pytest.raises(KeyboardInterrupt):
         net.fit(X, y, epochs=3, **QUIET)
     assert state(net) == state(twin)

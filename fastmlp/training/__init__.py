@@ -1,0 +1,136 @@
+"""Training: what `fit` asks of its arguments, and what it makes of them: an engine, and the loop around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastmlp import _engine, _inputs, checks, threads
+from fastmlp.activations import ACTIVATIONS
+from fastmlp.callbacks import Callback, Progress, ProgressBar
+from fastmlp.losses import LOSSES
+from fastmlp.network import RATE
+from fastmlp.optimizers import SGD, Adam, Optimizer
+from fastmlp.sparse import SparseRows
+from fastmlp.training.loop import Run, orders
+from fastmlp.training.state import History, TrainingState, first_state
+
+if TYPE_CHECKING:
+    from fastmlp.network import MLP
+
+__all__ = ["History", "TrainingState", "fit"]
+
+
+class _Data(NamedTuple):
+    rows: NDArray[np.float32] | SparseRows
+    targets: checks.Targets
+    weights: NDArray[np.float32] | None
+    validation: tuple[NDArray[np.float32] | SparseRows, checks.Targets] | None
+
+
+def fit(
+    network: MLP,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    epochs: int,
+    batch_size: int,
+    optimizer: Optimizer | None,
+    validation_data: tuple[ArrayLike, ArrayLike] | None,
+    sample_weight: ArrayLike | None,
+    shuffle: bool,
+    callbacks: Sequence[Callback],
+    verbose: bool,
+) -> History:
+    """Train a network: `fastmlp.MLP.fit`, which documents the arguments.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> fastmlp.MLP((2, 2)).fit([[0, 1], [1, 0]], [0, 1], epochs=3, verbose=False)  # doctest: +ELLIPSIS
+    History(epochs=3, loss=...)
+    """
+    epochs = checks.integer("epochs", epochs, least=1)
+    batch_size = checks.integer("batch_size", batch_size, least=1)
+    shuffle = checks.boolean("shuffle", shuffle)
+    verbose = checks.boolean("verbose", verbose)
+    optimizer = _optimizer(optimizer)
+    callbacks = _callbacks(callbacks)
+    network._require_finite()
+    data = _data(network, X, y, sample_weight, validation_data)
+
+    state = first_state(network, optimizer)
+    trainer = _trainer(network, data, batch_size, optimizer, state)
+    progress = Progress(network, History(), epochs, trainer.n_batches)
+    run = Run(trainer, state, progress, [*callbacks, ProgressBar()] if verbose else callbacks, data.validation)
+    run.train(islice(orders(len(data.rows), network.seed, state.epoch, shuffle), epochs))
+    return progress.history
+
+
+def _optimizer(optimizer: object) -> Optimizer:
+    if optimizer is None:
+        return Adam()
+    if not isinstance(optimizer, (SGD, Adam)):
+        raise TypeError(f"optimizer must be a fastmlp.SGD, Adam or AdamW, not {optimizer!r:.80}")
+    return optimizer
+
+
+def _callbacks(callbacks: object) -> Sequence[Callback]:
+    if not isinstance(callbacks, Sequence):
+        raise TypeError(f"callbacks must be a sequence of fastmlp.callbacks.Callback, not {callbacks!r:.80}")
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise TypeError(f"callbacks must hold instances of fastmlp.callbacks.Callback, not {callback!r:.80}")
+    return callbacks
+
+
+def _data(
+    network: MLP,
+    X: ArrayLike,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None,
+    validation_data: tuple[ArrayLike, ArrayLike] | None,
+) -> _Data:
+    """All that fit learns from and is judged by, checked: all shapes before any value."""
+    names, validation_names = ("X", "y"), ("validation_data[0]", "validation_data[1]")
+    task = network.layer_sizes, network.loss
+    X, y = checks.shapes(names, X, y, *task)
+    held_out = None if validation_data is None else checks.shapes(validation_names, *_pair(validation_data), *task)
+    weights = checks.sample_weights(sample_weight, X.shape[0])
+    validation = None if held_out is None else checks.examples(validation_names, *held_out, *task)
+    return _Data(*checks.examples(names, X, y, *task), weights, validation)
+
+
+def _pair(data: tuple[ArrayLike, ArrayLike]) -> tuple[ArrayLike, ArrayLike]:
+    if not isinstance(data, (tuple, list)):
+        raise TypeError(f"validation_data must be a pair (X, y), not {type(data).__name__}")
+    if len(data) != 2:
+        raise TypeError(f"validation_data must be a pair (X, y), not a {type(data).__name__} of {len(data)}")
+    return data[0], data[1]
+
+
+def _trainer(network: MLP, data: _Data, batch_size: int, optimizer: Optimizer, state: TrainingState) -> _engine.Trainer:
+    """The engine, with the network as it stands."""
+    batch = min(batch_size, len(data.rows))
+    # Forward, input gradient and weight gradient, in phases that the threads share.
+    work = 3 * batch * network.parameters.size / RATE
+    n_threads = threads.choose(network.n_threads, work / (2 * len(network.layer_sizes)))
+    return _engine.Trainer(
+        network.layer_sizes,
+        network.parameters,
+        state.moments,
+        ACTIVATIONS[network.activation].code,
+        LOSSES[network.loss].code,
+        _inputs.Inputs(data.rows, network.layer_sizes[1], n_threads),
+        data.targets.labels,
+        data.targets.values,
+        data.weights,
+        batch,
+        optimizer,
+        state.step,
+        n_threads,
+    )

@@ -1,0 +1,122 @@
+"""The epochs of a run, and the slices of an epoch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp import _kernels
+from fastmlp.callbacks import Callback, Progress
+from fastmlp.errors import DivergenceError
+from fastmlp.training.state import TrainingState, keep
+
+if TYPE_CHECKING:
+    from fastmlp._engine import Trainer
+    from fastmlp.checks import Targets
+
+__all__ = ["Run", "orders"]
+
+
+class Run:
+    """A call of `fit`, once its arguments are checked and the engine stands.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    state : TrainingState
+        That the engine began with.
+    progress : Progress
+        Of the network that is trained, with the history that the run writes.
+    callbacks : sequence of Callback
+    validation : (rows, Targets) or None
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> fastmlp.MLP((2, 2)).fit([[0, 1], [1, 0]], [0, 1], epochs=3, verbose=False)  # doctest: +ELLIPSIS
+    History(epochs=3, loss=...)
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        state: TrainingState,
+        progress: Progress,
+        callbacks: Sequence[Callback],
+        validation: tuple[Any, Targets] | None,
+    ) -> None:
+        self.network = progress.network
+        self.trainer = trainer
+        self.state = state
+        self.progress = progress
+        self.callbacks = callbacks
+        self.validation = validation
+
+    def train(self, orders: Iterable[NDArray[np.int64]]) -> None:
+        """Train an epoch for each order of the rows."""
+        for callback in self.callbacks:
+            callback.on_fit_begin(self.progress)
+        try:
+            for order in orders:
+                self._train_epoch(order)
+                for callback in self.callbacks:
+                    callback.on_epoch_end(self.progress)
+        except KeyboardInterrupt:
+            # Before the first batch of an epoch, and after a divergence, there is nothing new to keep.
+            with suppress(DivergenceError):
+                keep(self.network, self.state, self.trainer)
+            raise
+        finally:
+            for callback in self.callbacks:
+                callback.on_fit_end(self.progress)
+
+    def _train_epoch(self, order: NDArray[np.int64]) -> None:
+        seconds = self._run_batches(order)
+        keep(self.network, self.state, self.trainer)
+        self.state.epoch += 1
+        history = self.progress.history
+        history.seconds.append(seconds)
+        history.loss.append(self.trainer.cost)
+        if self.validation is not None:
+            scores = self.network._evaluate(*self.validation)
+            history.validation_loss.append(scores["loss"])
+            if "accuracy" in scores:
+                history.validation_accuracy.append(scores["accuracy"])
+
+    def _run_batches(self, order: NDArray[np.int64]) -> float:
+        """Take an epoch's batches in slices; between two of them Python handles signals. Return the seconds taken."""
+        seconds = 0.0
+        self.trainer.start_epoch(order)
+        while self.trainer.batch < self.trainer.n_batches:
+            started = time.perf_counter()
+            self.trainer.run()
+            seconds += time.perf_counter() - started
+            self.progress.batch = self.trainer.batch
+            for callback in self.callbacks:
+                callback.on_batches(self.progress)
+        return seconds
+
+
+def orders(n: int, seed: int, epoch: int, shuffle: bool) -> Iterator[NDArray[np.int64]]:
+    """Yield the rows in the order of this epoch and of those after it, in one array.
+
+    The order of an epoch is a function of the seed and its number alone.
+
+    Examples
+    --------
+    >>> from fastmlp.training.loop import orders
+    >>> next(orders(4, seed=0, epoch=0, shuffle=False))
+    array([0, 1, 2, 3])
+    """
+    order = np.arange(n)
+    # Counter-based (Salmon et al. 2011): stream 1 of the seed, of which each epoch has a block of four numbers.
+    philox = np.random.Philox(key=np.array([seed, 1], np.uint64), counter=epoch)
+    while True:
+        if shuffle:
+            _kernels.shuffle(order, philox.random_raw(4)[:3].view(np.uint32))
+        yield order
