@@ -18,7 +18,7 @@ from fastmlp.sparse import SparseRows
 
 if TYPE_CHECKING:
     from fastmlp.callbacks import Callback
-    from fastmlp.training import History, TrainingState
+    from fastmlp.training import History, RunState
 
 __all__ = ["MLP"]
 
@@ -94,7 +94,7 @@ class MLP:
         if loss == "cross_entropy" and self.layer_sizes[-1] < 2:
             raise ValueError("layer_sizes must end in at least 2 outputs for loss='cross_entropy', not 1")
         self._parameters = _initial(self.layer_sizes, self.init, self.seed)
-        self._state: TrainingState | None = None
+        self._state: RunState | None = None
         self._few_rows = self._reader()
 
     def __getstate__(self) -> dict[str, Any]:

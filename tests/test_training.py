@@ -40,7 +40,7 @@ def digits(n, k=100, m=10, density=0.2, seed=0):
 
 def state(net):
     """Everything that training changes, as bytes."""
-    return pickle.dumps([net.parameters, vars(net._state) if net._state else None])
+    return pickle.dumps([net.parameters, net._state])
 
 
 # ---- It learns
@@ -528,13 +528,13 @@ def test_an_interrupt_leaves_the_last_whole_batch(tmp_path, epoch, batches):
     np.testing.assert_array_equal(net.parameters, twin.parameters)
     np.testing.assert_array_equal(net._state.moments, twin._state.moments)
     assert net._state.step == twin._state.step == epoch * 50 + interrupt.batch
-    assert net._state.epoch == epoch
+    assert net._state.epoch == epoch + (interrupt.batch == 50)
 
     # It can be used, saved and trained further
     np.testing.assert_array_equal(net.predict(X), twin.predict(X))
     net.save(tmp_path / "net")
     np.testing.assert_array_equal(fastmlp.load(tmp_path / "net").parameters, net.parameters)
-    twin._state.epoch = epoch  # the epoch that was cut short is not counted
+    twin._state = twin._state._replace(epoch=net._state.epoch)  # an epoch that was cut short is not counted
     histories = [each.fit(X, y, epochs=2, batch_size=8, **QUIET).loss for each in (net, twin)]
     assert histories[0] == histories[1]
     assert state(net) == state(twin)

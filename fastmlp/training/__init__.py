@@ -17,12 +17,12 @@ from fastmlp.network import RATE
 from fastmlp.optimizers import SGD, Adam, Optimizer
 from fastmlp.sparse import SparseRows
 from fastmlp.training.loop import Run, orders
-from fastmlp.training.state import History, TrainingState, first_state
+from fastmlp.training.state import History, RunState, first_state
 
 if TYPE_CHECKING:
     from fastmlp.network import MLP
 
-__all__ = ["History", "TrainingState", "fit"]
+__all__ = ["History", "RunState", "fit"]
 
 
 class _Data(NamedTuple):
@@ -113,7 +113,7 @@ def _pair(data: tuple[ArrayLike, ArrayLike]) -> tuple[ArrayLike, ArrayLike]:
     return data[0], data[1]
 
 
-def _trainer(network: MLP, data: _Data, batch_size: int, optimizer: Optimizer, state: TrainingState) -> _engine.Trainer:
+def _trainer(network: MLP, data: _Data, batch_size: int, optimizer: Optimizer, state: RunState) -> _engine.Trainer:
     """The engine, with the network as it stands."""
     batch = min(batch_size, len(data.rows))
     # Forward, input gradient and weight gradient, in phases that the threads share.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fastmlp import _kernels
 from fastmlp.callbacks import Callback, Progress
 from fastmlp.errors import DivergenceError
-from fastmlp.training.state import TrainingState, keep
+from fastmlp.training.state import RunState, collect, commit
 
 if TYPE_CHECKING:
     from fastmlp._engine import Trainer
@@ -28,7 +28,7 @@ class Run:
     Parameters
     ----------
     trainer : Trainer
-    state : TrainingState
+    state : RunState
         That the engine began with.
     progress : Progress
         Of the network that is trained, with the history that the run writes.
@@ -45,7 +45,7 @@ class Run:
     def __init__(
         self,
         trainer: Trainer,
-        state: TrainingState,
+        state: RunState,
         progress: Progress,
         callbacks: Sequence[Callback],
         validation: tuple[Any, Targets] | None,
@@ -67,9 +67,8 @@ class Run:
                 for callback in self.callbacks:
                     callback.on_epoch_end(self.progress)
         except KeyboardInterrupt:
-            # Before the first batch of an epoch, and after a divergence, there is nothing new to keep.
-            with suppress(DivergenceError):
-                keep(self.network, self.state, self.trainer)
+            with suppress(DivergenceError):  # then there is nothing to keep
+                self._keep()
             raise
         finally:
             for callback in self.callbacks:
@@ -77,8 +76,7 @@ class Run:
 
     def _train_epoch(self, order: NDArray[np.int64]) -> None:
         seconds = self._run_batches(order)
-        keep(self.network, self.state, self.trainer)
-        self.state.epoch += 1
+        self._keep()
         history = self.progress.history
         history.seconds.append(seconds)
         history.loss.append(self.trainer.cost)
@@ -100,6 +98,13 @@ class Run:
             for callback in self.callbacks:
                 callback.on_batches(self.progress)
         return seconds
+
+    def _keep(self) -> None:
+        """Give the network what the engine has done since the last time."""
+        if self.trainer.step > self.state.step:
+            parameters, state = collect(self.trainer, self.state)
+            commit(self.network, parameters, state)
+            self.state = state
 
 
 def orders(n: int, seed: int, epoch: int, shuffle: bool) -> Iterator[NDArray[np.int64]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastmlp.errors import DivergenceError
 from fastmlp.optimizers import Optimizer
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
     from fastmlp._engine import Trainer
     from fastmlp.network import MLP
 
-__all__ = ["History", "TrainingState", "first_state", "keep"]
+__all__ = ["History", "RunState", "collect", "commit", "first_state"]
+
+Float32 = NDArray[np.float32]
 
 
 class History:
@@ -46,14 +49,16 @@ class History:
         return f"History(epochs={len(self.loss)}{last})"
 
 
-class TrainingState:
+class RunState(NamedTuple):
     """All of a run that is not a parameter: with it and the parameters, training goes on exactly.
+
+    It never changes: training makes a new one, and `commit` puts it in the old one's place.
 
     Attributes
     ----------
     rule : str
         The optimizer's update that the moments belong to.
-    moments : list of two float32 arrays (n_parameters,)
+    moments : tuple of two float32 arrays (n_parameters,)
         The optimizer's running means, or its velocity and nothing.
     step : int
         Steps taken with these moments.
@@ -62,19 +67,20 @@ class TrainingState:
 
     Examples
     --------
-    >>> from fastmlp.training import TrainingState
-    >>> TrainingState("adam", n_parameters=3).moments
-    [array([0., 0., 0.], dtype=float32), array([0., 0., 0.], dtype=float32)]
+    >>> import fastmlp
+    >>> net = fastmlp.MLP((2, 2))
+    >>> _ = net.fit([[0, 1], [1, 0]], [0, 1], epochs=3, batch_size=1, verbose=False)
+    >>> net._state.rule, net._state.step, net._state.epoch
+    ('adam', 6, 3)
     """
 
-    def __init__(self, rule: str, n_parameters: int, epoch: int = 0) -> None:
-        self.rule = rule
-        self.moments = [np.zeros(n_parameters, np.float32) for _ in range(2)]
-        self.step = 0
-        self.epoch = epoch
+    rule: str
+    moments: tuple[Float32, Float32]
+    step: int
+    epoch: int
 
 
-def first_state(network: MLP, optimizer: Optimizer) -> TrainingState:
+def first_state(network: MLP, optimizer: Optimizer) -> RunState:
     """Return the network's own state, or a new one where its moments mean something else.
 
     Examples
@@ -86,26 +92,51 @@ def first_state(network: MLP, optimizer: Optimizer) -> TrainingState:
     """
     state = network._state
     if state is None or state.rule != optimizer.rule:
-        return TrainingState(optimizer.rule, network.parameters.size, state.epoch if state else 0)
+        moments = np.zeros_like(network.parameters), np.zeros_like(network.parameters)
+        return RunState(optimizer.rule, moments, step=0, epoch=state.epoch if state else 0)
     return state
 
 
-def keep(network: MLP, state: TrainingState, trainer: Trainer) -> None:
-    """Take over parameters and moments from the engine if they are finite.
+def collect(trainer: Trainer, before: RunState) -> tuple[Float32, RunState]:
+    """Return, in new arrays, the parameters and the state that a run has reached since it was at `before`.
+
+    Raises
+    ------
+    DivergenceError
+        They, or the cost, are not finite.
 
     Examples
     --------
+    A run does so after each epoch, and commits what it gets:
+
     >>> import fastmlp
     >>> net = fastmlp.MLP((2, 2))
-    >>> _ = net.fit([[0, 1], [1, 0]], [0, 1], epochs=3, verbose=False)  # which keeps each epoch
-    >>> net._state.step
+    >>> _ = net.fit([[0, 1], [1, 0]], [0, 1], epochs=3, verbose=False)
+    >>> net._state.epoch
     3
     """
     if not trainer.is_finite():
         raise DivergenceError(
-            f"training diverged in epoch {state.epoch + 1}: its cost is {trainer.cost}, and the network keeps the "
+            f"training diverged in epoch {before.epoch + 1}: its cost is {trainer.cost}, and the network keeps the "
             "parameters of the last finite epoch; a smaller learning_rate or inputs of a smaller scale may help"
         )
-    trainer.store(network.parameters, state.moments)
-    network._state = state
-    state.step = trainer.step
+    parameters, *moments = (np.empty_like(before.moments[0]) for _ in range(3))
+    trainer.store(parameters, moments)
+    epoch = before.epoch + (trainer.batch == trainer.n_batches)
+    return parameters, RunState(before.rule, (moments[0], moments[1]), trainer.step, epoch)
+
+
+def commit(network: MLP, parameters: Float32, state: RunState | None) -> None:
+    """Make parameters and state the network's own: both of them, whenever Ctrl-C comes.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> from fastmlp.training.state import commit
+    >>> net, other = fastmlp.MLP((2, 2)), fastmlp.MLP((2, 2), seed=1)
+    >>> commit(net, other.parameters, other._state)
+    >>> bool((net.parameters == other.parameters).all())
+    True
+    """
+    # Python handles signals at calls and where it jumps back, so at none of what this line does.
+    network._parameters[:], network._state = parameters, state
