@@ -10,7 +10,7 @@ True
 
 import os
 
-from fastmlp import callbacks, kernels
+from fastmlp import callbacks, kernels, training
 from fastmlp.config import show_config
 from fastmlp.datasets import load_mnist
 from fastmlp.errors import DivergenceError, FileFormatError
@@ -29,6 +29,7 @@ __all__ = [
     "load",
     "load_mnist",
     "show_config",
+    "training",
 ]
 
 __version__ = "0.1.0"

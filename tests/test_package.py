@@ -53,6 +53,14 @@ def test_training_and_predicting_load_nothing_either(run_python):
     assert not (after - before) & HEAVY
 
 
+def test_the_first_fit_imports_nothing(run_python):
+    """A Cython module that is imported when Ctrl-C comes goes on as if nothing were: better not within a fit."""
+    program = "import fastmlp, numpy as np\nnet = fastmlp.MLP((2, 2))\n"
+    before = imported(run_python, program)
+    assert "fastmlp._engine" in before
+    assert imported(run_python, program + "net.fit(np.eye(2), [0, 1], epochs=1, verbose=False)") == before
+
+
 def test_importing_leaves_the_process_as_it_was(run_python):
     program = """
 import os, signal, threading, warnings
