@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import signal
 import time
 import tracemalloc
@@ -460,6 +461,14 @@ def test_divergence_keeps_the_last_finite_epoch():
     assert state(net) == state(steady)
 
 
+def test_divergence_is_noticed_within_the_epoch():
+    net = MLP((1, 1), loss="squared_error")
+    X = np.ones((100_000, 1), np.float32)
+    with pytest.raises(DivergenceError, match=r"in epoch 1: its cost is (nan|inf), by batch \d+ of 100000,") as raised:
+        net.fit(X, X, epochs=1, batch_size=1, optimizer=SGD(1e10), **QUIET)
+    assert int(re.search(r"by batch (\d+)", str(raised.value))[1]) < 100_000
+
+
 def test_divergence_with_another_optimizer_keeps_the_first_ones_state():
     X, y = blobs(60)
     net = MLP((2, 20, 3), loss="squared_error")
@@ -557,32 +566,42 @@ def test_an_interrupt_between_epochs(occasion):
     assert state(net) == state(whole)
 
 
-def test_an_interrupt_before_the_first_batch_of_an_epoch(monkeypatch):
+@pytest.fixture
+def interrupt_at_the_clock(monkeypatch):
+    """Return interrupt_at_the_clock(n): Ctrl-C comes at the loop's nth look at the time, before or after a slice."""
+    clock, calls = time.perf_counter, []
+
+    def patch(n):
+        def interrupted():
+            calls.append(1)
+            if len(calls) == n:
+                raise KeyboardInterrupt
+            return clock()
+
+        monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=interrupted))
+
+    return patch
+
+
+def test_an_interrupt_before_the_first_batch_of_an_epoch(interrupt_at_the_clock):
     """Between the start of an epoch and its first batch there is no cost yet."""
     X, y = blobs(60)
     net, twin = MLP((2, 20, 3)), MLP((2, 20, 3))
     twin.fit(X, y, epochs=1, **QUIET)
-    clock, calls = time.perf_counter, []
-
-    def interrupted():
-        calls.append(1)
-        if len(calls) == 3:  # twice an epoch
-            raise KeyboardInterrupt
-        return clock()
-
-    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=interrupted))
+    interrupt_at_the_clock(3)
     with pytest.raises(KeyboardInterrupt):
         net.fit(X, y, epochs=3, **QUIET)
     assert state(net) == state(twin)
 
 
-def test_an_interrupt_of_a_training_that_diverged():
+def test_an_interrupt_of_a_training_that_diverged(interrupt_at_the_clock):
     X, y = blobs(400)
     net = MLP((2, 20, 3), loss="squared_error")
     net.fit(X, np.eye(3)[y], epochs=1, optimizer=SGD(0.01), **QUIET)
     kept = state(net)
+    interrupt_at_the_clock(2)
     with pytest.raises(KeyboardInterrupt):
-        net.fit(X, np.eye(3)[y], epochs=1, batch_size=1, optimizer=SGD(1e20), callbacks=[Interrupt(0, 10)], **QUIET)
+        net.fit(X, 100 * np.eye(3)[y], epochs=1, batch_size=400, optimizer=SGD(1e38), **QUIET)
     assert state(net) == kept
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,6 +95,8 @@ class Run:
             started = time.perf_counter()
             self.trainer.run()
             seconds += time.perf_counter() - started
+            if not isfinite(self.trainer.cost):
+                self._keep()  # which raises DivergenceError
             self.progress.batch = self.trainer.batch
             for callback in self.callbacks:
                 callback.on_batches(self.progress)

@@ -117,8 +117,9 @@ def collect(trainer: Trainer, before: RunState) -> tuple[Float32, RunState]:
     """
     if not trainer.is_finite():
         raise DivergenceError(
-            f"training diverged in epoch {before.epoch + 1}: its cost is {trainer.cost}, and the network keeps the "
-            "parameters of the last finite epoch; a smaller learning_rate or inputs of a smaller scale may help"
+            f"training diverged in epoch {before.epoch + 1}: its cost is {trainer.cost}, by batch {trainer.batch} of "
+            f"{trainer.n_batches}, and the network keeps the parameters of the last finite epoch; a smaller "
+            "learning_rate or inputs of a smaller scale may help"
         )
     parameters, *moments = (np.empty_like(before.moments[0]) for _ in range(3))
     trainer.store(parameters, moments)
