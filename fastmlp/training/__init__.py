@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from fastmlp.network import MLP
 
 __all__ = ["History", "RunState", "fit"]
+
+
+# The calls of fit that run, by process (a child that is forked meanwhile has none) and network.
+_RUNNING: dict[tuple[int, int], object] = {}
 
 
 class _Data(NamedTuple):
@@ -59,16 +64,27 @@ def fit(
     shuffle = checks.boolean("shuffle", shuffle)
     verbose = checks.boolean("verbose", verbose)
     optimizer = _optimizer(optimizer)
-    callbacks = _callbacks(callbacks)
-    network._require_finite()
-    data = _data(network, X, y, sample_weight, validation_data)
-
-    state = first_state(network, optimizer)
-    trainer = _trainer(network, data, batch_size, optimizer, state)
-    progress = Progress(network, History(), epochs, trainer.n_batches)
-    run = Run(trainer, state, progress, [*callbacks, ProgressBar()] if verbose else callbacks, data.validation)
-    run.train(islice(orders(len(data.rows), network.seed, state.epoch, shuffle), epochs))
-    return progress.history
+    callbacks = [*_callbacks(callbacks), ProgressBar()] if verbose else _callbacks(callbacks)
+    key, call = (os.getpid(), id(network)), object()
+    try:
+        if _RUNNING.setdefault(key, call) is not call:
+            raise RuntimeError("fit is already running on this network, in another thread or around this callback")
+        network._require_finite()
+        _require_writeable(network)
+        data = _data(network, X, y, sample_weight, validation_data)
+        return _train(
+            network,
+            data,
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            shuffle=shuffle,
+            callbacks=callbacks,
+        )
+    finally:
+        # Without a call: Python would handle a signal there, and the network would be in training for ever.
+        if key in _RUNNING and _RUNNING[key] is call:
+            del _RUNNING[key]
 
 
 def _optimizer(optimizer: object) -> Optimizer:
@@ -86,6 +102,14 @@ def _callbacks(callbacks: object) -> Sequence[Callback]:
         if not isinstance(callback, Callback):
             raise TypeError(f"callbacks must hold instances of fastmlp.callbacks.Callback, not {callback!r:.80}")
     return callbacks
+
+
+def _require_writeable(network: MLP) -> None:
+    if not network.parameters.flags.writeable:
+        raise ValueError(
+            "parameters of the network must be writeable to be trained; they are read-only, as in a memory map: "
+            "copy.deepcopy(network) is a network of its own"
+        )
 
 
 def _data(
@@ -111,6 +135,25 @@ def _pair(data: tuple[ArrayLike, ArrayLike]) -> tuple[ArrayLike, ArrayLike]:
     if len(data) != 2:
         raise TypeError(f"validation_data must be a pair (X, y), not a {type(data).__name__} of {len(data)}")
     return data[0], data[1]
+
+
+def _train(
+    network: MLP,
+    data: _Data,
+    *,
+    epochs: int,
+    batch_size: int,
+    optimizer: Optimizer,
+    shuffle: bool,
+    callbacks: Sequence[Callback],
+) -> History:
+    """Build the engine, and run it."""
+    state = first_state(network, optimizer)
+    trainer = _trainer(network, data, batch_size, optimizer, state)
+    progress = Progress(network, History(), epochs, trainer.n_batches)
+    run = Run(trainer, state, progress, callbacks, data.validation)
+    run.train(islice(orders(len(data.rows), network.seed, state.epoch, shuffle), epochs))
+    return progress.history
 
 
 def _trainer(network: MLP, data: _Data, batch_size: int, optimizer: Optimizer, state: RunState) -> _engine.Trainer:
