@@ -67,7 +67,7 @@ class Callback:
         """After an epoch and its validation; the network has the epoch's parameters."""
 
     def on_fit_end(self, progress: Progress) -> None:
-        """After the last epoch, also where training ends by an exception."""
+        """After the last epoch, or the exception that ends training: heard by all who heard `on_fit_begin`."""
 
 
 class ProgressBar(Callback):

@@ -122,6 +122,30 @@ def test_what_a_callback_raises_ends_training_in_order(occasion, error):
     assert np.isfinite(net.fit(X, y, epochs=1, verbose=False).loss[0])
 
 
+@pytest.mark.parametrize("occasion", ["on_fit_begin", "on_fit_end"])
+@pytest.mark.parametrize("error", [RuntimeError("stop"), KeyboardInterrupt()])
+def test_who_heard_of_the_beginning_hears_of_the_end(occasion, error):
+    net, X, y = problem()
+    before, after = Diary(), Diary()
+    with pytest.raises(type(error)):
+        net.fit(X, y, epochs=1, callbacks=[before, Failing(occasion, error), after], verbose=False)
+    for diary, heard in ((before, True), (after, occasion == "on_fit_end")):
+        assert len(diary.named("on_fit_begin")) == len(diary.named("on_fit_end")) == int(heard)
+
+
+def test_the_first_of_several_errors_leaves_fit():
+    net, X, y = problem()
+    ends = [Failing("on_fit_end", ValueError(word)) for word in ("one", "two")]
+    with pytest.raises(ValueError, match="one") as raised:
+        net.fit(X, y, epochs=1, callbacks=ends, verbose=False)
+    with pytest.raises(KeyboardInterrupt) as interrupted:
+        net.fit(X, y, epochs=1, callbacks=[Failing("on_epoch_end", KeyboardInterrupt()), *ends], verbose=False)
+    if sys.version_info >= (3, 11):
+        (note,) = raised.value.__notes__
+        assert "on_fit_end, ValueError('two') was raised" in note
+        assert len(interrupted.value.__notes__) == 2
+
+
 def test_an_error_within_an_epoch_leaves_the_network_as_before_it():
     net, X, y = problem()
     twin = MLP((4, 16, 2))
@@ -197,6 +221,15 @@ def test_the_bar_is_closed_when_training_fails(monkeypatch):
     with pytest.raises(RuntimeError):
         net.fit(X, y, callbacks=[bar, Failing("on_batches", RuntimeError())], verbose=False)
     assert bar._bar.disable  # as tqdm is after close
+
+
+def test_the_bar_is_closed_whatever_other_callbacks_raise(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    net, X, y = problem()
+    bar = ProgressBar()
+    with pytest.raises(RuntimeError):
+        net.fit(X, y, epochs=1, callbacks=[Failing("on_fit_end", RuntimeError()), bar], verbose=False)
+    assert bar._bar.disable
 
 
 def test_no_standard_error_at_all(capsys, monkeypatch):

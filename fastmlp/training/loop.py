@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -60,20 +61,24 @@ class Run:
 
     def train(self, orders: Iterable[NDArray[np.int64]]) -> None:
         """Train an epoch for each order of the rows."""
-        for callback in self.callbacks:
-            callback.on_fit_begin(self.progress)
+        told: list[Callback] = []  # who heard of the beginning hears of the end
         try:
-            for order in orders:
-                self._train_epoch(order)
+            try:
                 for callback in self.callbacks:
-                    callback.on_epoch_end(self.progress)
-        except KeyboardInterrupt:
-            with suppress(DivergenceError):  # then there is nothing to keep
-                self._keep()
+                    told.append(callback)
+                    callback.on_fit_begin(self.progress)
+                for order in orders:
+                    self._train_epoch(order)
+                    for callback in self.callbacks:
+                        callback.on_epoch_end(self.progress)
+            except KeyboardInterrupt:
+                with suppress(DivergenceError):  # then there is nothing to keep
+                    self._keep()
+                raise
+        except BaseException as error:
+            _tell_the_end(told, self.progress, error)
             raise
-        finally:
-            for callback in self.callbacks:
-                callback.on_fit_end(self.progress)
+        _tell_the_end(told, self.progress, None)
 
     def _train_epoch(self, order: NDArray[np.int64]) -> None:
         seconds = self._run_batches(order)
@@ -108,6 +113,23 @@ class Run:
             parameters, state = collect(self.trainer, self.state)
             commit(self.network, parameters, state)
             self.state = state
+
+
+def _tell_the_end(callbacks: Iterable[Callback], progress: Progress, error: BaseException | None) -> None:
+    """Tell every callback, whatever another one raises; the first error is the one that leaves fit."""
+    remaining, first = iter(callbacks), None
+    while True:
+        try:
+            for callback in remaining:
+                callback.on_fit_end(progress)
+            break
+        except BaseException as raised:
+            if error is None:
+                error = first = raised
+            elif sys.version_info >= (3, 11):
+                error.add_note(f"while callbacks heard on_fit_end, {raised!r:.80} was raised, too")
+    if first is not None:
+        raise first
 
 
 def orders(n: int, seed: int, epoch: int, shuffle: bool) -> Iterator[NDArray[np.int64]]:
