@@ -234,7 +234,8 @@ cdef class Trainer:
 
     # -- State: between the caller's flat arrays and panels
 
-    cdef load(self, const float[::1] parameters, moments):
+    def load(self, const float[::1] parameters, moments):
+        """Take over a network and an optimizer's state, at the beginning or between two slices."""
         cdef const float[::1] first = moments[0], second = moments[1]
         cdef Py_ssize_t l, offset = 0
         for l in range(self.n_layers):
@@ -261,7 +262,8 @@ cdef class Trainer:
         kernels.is_finite(&second, self.second, self.n_parameters)
         return weights and first and second and isfinite(self.cost)
 
-    cdef set_optimizer(self, optimizer):
+    def set_optimizer(self, optimizer):
+        """Take over the optimizer's rule and numbers, at the beginning or between two slices."""
         cdef int rule = RULES[optimizer.rule]
         self.constants.rule = rule
         self.learning_rate = optimizer.learning_rate
@@ -273,6 +275,16 @@ cdef class Trainer:
         self.constants.beta_1, self.constants.one_minus_beta_1 = self.beta_1, 1 - self.beta_1
         self.constants.beta_2, self.constants.one_minus_beta_2 = self.beta_2, 1 - self.beta_2
         self.constants.epsilon = self.epsilon
+        self.correct_bias()
+
+    cdef void correct_bias(self) noexcept nogil:
+        """What the number of the next step changes about Adam's constants."""
+        cdef Py_ssize_t t = self.step + 1
+        cdef double correction
+        if self.constants.rule == FM_ADAM:
+            correction = sqrt(1 - pow(self.beta_2, t))
+            self.constants.rate = self.learning_rate * correction / (1 - pow(self.beta_1, t))
+            self.constants.epsilon = self.epsilon * correction
 
     # -- The program
 
@@ -410,18 +422,15 @@ cdef class Trainer:
     cdef void begin(self) noexcept nogil:
         """The scale of the losses, the optimizer's constants, and which lists are worth making."""
         cdef Py_ssize_t first = self.batch * self.batch_size, end = min(self.n, first + self.batch_size)
-        cdef Py_ssize_t i, l, t = self.step + 1
-        cdef double total = end - first, correction
+        cdef Py_ssize_t i, l
+        cdef double total = end - first
         if self.weight_of is not None:
             total = 0
             for i in range(first, end):
                 total += self.weight_of[self.order[i]]
         self.unit = 1 / total if total > 0 else 0
 
-        if self.constants.rule == FM_ADAM:
-            correction = sqrt(1 - pow(self.beta_2, t))
-            self.constants.rate = self.learning_rate * correction / (1 - pow(self.beta_1, t))
-            self.constants.epsilon = self.epsilon * correction
+        self.correct_bias()
 
         for l in range(1, self.n_layers):
             if self.batch == 0:
