@@ -151,7 +151,7 @@ def _train(
     state = first_state(network, optimizer)
     trainer = _trainer(network, data, batch_size, optimizer, state)
     progress = Progress(network, History(), epochs, trainer.n_batches)
-    run = Run(trainer, state, progress, callbacks, data.validation)
+    run = Run(trainer, progress, callbacks, optimizer=optimizer, state=state, validation=data.validation)
     run.train(islice(orders(len(data.rows), network.seed, state.epoch, shuffle), epochs))
     return progress.history
 

@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp import _kernels
-from fastmlp.callbacks import Callback, Progress
+from fastmlp.callbacks import Callback, Progress, ProgressBar
 from fastmlp.errors import DivergenceError
 from fastmlp.training.state import RunState, collect, commit
 
 if TYPE_CHECKING:
     from fastmlp._engine import Trainer
     from fastmlp.checks import Targets
+    from fastmlp.optimizers import Optimizer
 
 __all__ = ["Run", "orders"]
 
@@ -30,11 +31,13 @@ class Run:
     Parameters
     ----------
     trainer : Trainer
-    state : RunState
-        That the engine began with.
     progress : Progress
         Of the network that is trained, with the history that the run writes.
     callbacks : sequence of Callback
+    optimizer : Optimizer
+        Read before each slice, as callbacks may change its numbers.
+    state : RunState
+        That the engine began with.
     validation : (rows, Targets) or None
 
     Examples
@@ -47,16 +50,23 @@ class Run:
     def __init__(
         self,
         trainer: Trainer,
-        state: RunState,
         progress: Progress,
         callbacks: Sequence[Callback],
+        *,
+        optimizer: Optimizer,
+        state: RunState,
         validation: tuple[Any, Targets] | None,
     ) -> None:
         self.network = progress.network
         self.trainer = trainer
+        self.optimizer = optimizer
+        # Parameters and state that engine and network have in common, as of the last time that they met.
+        self.parameters = self.network.parameters.copy()
         self.state = state
         self.progress = progress
         self.callbacks = callbacks
+        self.watched = any(_watches_batches(callback) for callback in callbacks)
+        self.written = any(not isinstance(callback, ProgressBar) for callback in callbacks)
         self.validation = validation
 
     def train(self, orders: Iterable[NDArray[np.int64]]) -> None:
@@ -67,10 +77,12 @@ class Run:
                 for callback in self.callbacks:
                     told.append(callback)
                     callback.on_fit_begin(self.progress)
+                self._load()
                 for order in orders:
                     self._train_epoch(order)
                     for callback in self.callbacks:
                         callback.on_epoch_end(self.progress)
+                    self._load()
             except KeyboardInterrupt:
                 with suppress(DivergenceError):  # then there is nothing to keep
                     self._keep()
@@ -81,8 +93,15 @@ class Run:
         _tell_the_end(told, self.progress, None)
 
     def _train_epoch(self, order: NDArray[np.int64]) -> None:
-        seconds = self._run_batches(order)
-        self._keep()
+        before = self.parameters, self.network._state
+        try:
+            seconds = self._run_batches(order)
+            self._keep()
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            commit(self.network, *before)
+            raise
         history = self.progress.history
         history.seconds.append(seconds)
         history.loss.append(self.trainer.cost)
@@ -97,22 +116,44 @@ class Run:
         seconds = 0.0
         self.trainer.start_epoch(order)
         while self.trainer.batch < self.trainer.n_batches:
+            self.trainer.set_optimizer(self.optimizer)
             started = time.perf_counter()
             self.trainer.run()
             seconds += time.perf_counter() - started
-            if not isfinite(self.trainer.cost):
+            if self.watched or not isfinite(self.trainer.cost):
                 self._keep()  # which raises DivergenceError
             self.progress.batch = self.trainer.batch
             for callback in self.callbacks:
                 callback.on_batches(self.progress)
+            if self.watched:
+                self._load()
         return seconds
 
     def _keep(self) -> None:
-        """Give the network what the engine has done since the last time."""
+        """Give the network what the engine has done since they met."""
         if self.trainer.step > self.state.step:
-            parameters, state = collect(self.trainer, self.state)
+            parameters, state = collect(self.trainer, self.optimizer.rule, self.state)
             commit(self.network, parameters, state)
-            self.state = state
+            self.parameters, self.state = parameters, state
+
+    def _load(self) -> None:
+        """Give the engine what callbacks wrote to the network since they met."""
+        parameters = self.network.parameters
+        if not self.written or np.array_equal(parameters, self.parameters):
+            return
+        if not np.isfinite(parameters).all():
+            parameters[:] = self.parameters
+            raise ValueError(
+                "parameters of the network must be finite; a callback wrote NaN or infinity to them, and the network "
+                "has them as before"
+            )
+        self.parameters = parameters.copy()
+        self.trainer.load(self.parameters, self.state.moments)
+
+
+def _watches_batches(callback: Callback) -> bool:
+    """Whether it does anything at `on_batches` that it could need the parameters for."""
+    return getattr(callback.on_batches, "__func__", None) not in (Callback.on_batches, ProgressBar.on_batches)
 
 
 def _tell_the_end(callbacks: Iterable[Callback], progress: Progress, error: BaseException | None) -> None:

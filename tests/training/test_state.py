@@ -60,6 +60,18 @@ class Interrupt(Callback):
             raise KeyboardInterrupt
 
 
+def test_callbacks_see_the_state_between_two_batches(moments):
+    seen = []
+
+    class Look(Callback):
+        def on_batches(self, progress):
+            seen.append((len(progress.history.loss) * progress.n_batches + progress.batch, state(progress.network)))
+
+    fit(MLP((4, 6, 2)), callbacks=[Look()])
+    assert [moments[bytes_] for _, bytes_ in seen] == [batches for batches, _ in seen]
+    assert len(seen) > 1
+
+
 class Lines:
     """Raises KeyboardInterrupt in place of one line of the training loop, counted from when it is called."""
 
@@ -89,9 +101,9 @@ class Lines:
         return False
 
 
-@pytest.mark.parametrize("first", [None, 1, 2, 3, 4])
+@pytest.mark.parametrize("first", [None, 1, 2, 3, 4, 5])
 def test_ctrl_c_at_any_line_leaves_the_state_of_one_moment(moments, first):
-    """Once, or a second time while the first one is answered; `first` is the batch after which that came."""
+    """Once, or a second time while the first one is answered; `first` is the batch after which that came (5: never)."""
     reached = set()
     for line in range(10**6):
         net = MLP((4, 6, 2))

@@ -1,0 +1,123 @@
+"""The loop: what callbacks write holds."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from fastmlp import MLP, SGD, Adam
+from fastmlp.callbacks import Callback, ProgressBar
+
+X = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
+Y = (X.sum(axis=1) > 0).astype(int)
+OPTIMIZERS = [SGD(0.1), SGD(0.1, 0.9), SGD(0.1, 0.9, nesterov=True), Adam(0.01)]
+
+
+def network():
+    return MLP((4, 6, 2), activation="tanh")
+
+
+def fit(net, optimizer, **options):
+    return net.fit(X, Y, **{"epochs": 2, "batch_size": 10, "optimizer": optimizer, "verbose": False, **options})
+
+
+def copy(optimizer):
+    return pickle.loads(pickle.dumps(optimizer))
+
+
+def state(net):
+    return pickle.dumps([net.parameters, net._state])
+
+
+class Once(Callback):
+    """Does something at the first of these occasions; of slices, at the one that ends an epoch."""
+
+    def __init__(self, occasion, action):
+        def act(progress):
+            if not self.done and (occasion != "on_batches" or progress.batch == progress.n_batches):
+                self.done = True
+                action(progress.network)
+
+        self.done = False
+        setattr(self, occasion, act)
+
+
+def halve(net):
+    net.parameters[:] *= 0.5
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+@pytest.mark.parametrize("occasion", ["on_fit_begin", "on_batches", "on_epoch_end"])
+def test_what_a_callback_writes_to_the_parameters_holds(occasion, optimizer):
+    net, by_hand = network(), network()
+    history = fit(net, optimizer, callbacks=[Once(occasion, halve)])
+    if occasion == "on_fit_begin":
+        halve(by_hand)
+        losses = fit(by_hand, optimizer).loss
+    else:
+        losses = fit(by_hand, optimizer, epochs=1).loss
+        halve(by_hand)
+        losses += fit(by_hand, optimizer, epochs=1).loss
+    assert history.loss == losses
+    assert state(net) == state(by_hand)
+
+
+CHANGES = {"learning_rate": 1e-3, "momentum": 0.5, "nesterov": True, "beta_1": 0.5}
+
+
+@pytest.mark.parametrize("occasion", ["on_batches", "on_epoch_end"])
+@pytest.mark.parametrize(
+    ("optimizer", "name"), [(each, name) for each in OPTIMIZERS for name in CHANGES if hasattr(each, name)], ids=repr
+)
+def test_what_a_callback_changes_about_the_optimizer_holds(optimizer, name, occasion):
+    value = CHANGES[name]
+    changed, constant, by_hand = copy(optimizer), copy(optimizer), copy(optimizer)
+    nets = [network() for _ in range(3)]
+    fit(nets[0], changed, callbacks=[Once(occasion, lambda net: setattr(changed, name, value))])
+    fit(nets[1], constant)
+    fit(nets[2], by_hand, epochs=1)
+    setattr(by_hand, name, value)
+    fit(nets[2], by_hand, epochs=1)
+    assert state(nets[0]) == state(nets[2])
+    if getattr(optimizer, name) != value and (name != "nesterov" or optimizer.momentum):
+        assert not np.array_equal(nets[0].parameters, nets[1].parameters)
+
+
+def test_a_rate_that_changes_within_an_epoch_holds_from_the_next_slice():
+    seen, optimizer = [], SGD(0.1)
+
+    class Stop(Callback):
+        def on_batches(self, progress):
+            optimizer.learning_rate = 1e-30
+            seen.append(progress.network.parameters.copy())
+
+    net = network()
+    fit(net, optimizer, epochs=1, batch_size=1, callbacks=[Stop()])
+    assert len(seen) > 1
+    np.testing.assert_array_equal(seen[0], net.parameters)
+    assert not np.array_equal(seen[0], network().parameters)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("occasion", ["on_fit_begin", "on_batches", "on_epoch_end"])
+def test_what_is_not_finite_is_refused_and_taken_back(occasion, value):
+    def spoil(net):
+        net.parameters[3] = value
+
+    net, alone = network(), network()
+    with pytest.raises(ValueError, match="parameters of the network must be finite; a callback wrote NaN or infinity"):
+        fit(net, SGD(0.1), callbacks=[Once(occasion, spoil)])
+    if occasion == "on_epoch_end":
+        fit(alone, SGD(0.1), epochs=1)
+    assert state(net) == state(alone)
+
+
+def test_a_callback_that_only_looks_changes_no_bit():
+    class Look(Callback):
+        def on_batches(self, progress):
+            progress.network.predict(X)
+
+    nets = [network() for _ in range(3)]
+    for net, callbacks in zip(nets, ([], [Look()], [ProgressBar()]), strict=True):
+        fit(net, Adam(0.01), callbacks=callbacks)
+        assert state(net) == state(nets[0])
