@@ -1,12 +1,15 @@
-"""The loop: what callbacks write holds."""
+"""The loop: the order of the rows, and that what callbacks write holds."""
 
 import pickle
+from itertools import islice
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from fastmlp import MLP, SGD, Adam
 from fastmlp.callbacks import Callback, ProgressBar
+from fastmlp.training.loop import orders
 
 X = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
 Y = (X.sum(axis=1) > 0).astype(int)
@@ -23,10 +26,6 @@ def fit(net, optimizer, **options):
 
 def copy(optimizer):
     return pickle.loads(pickle.dumps(optimizer))
-
-
-def state(net):
-    return pickle.dumps([net.parameters, net._state])
 
 
 class Once(Callback):
@@ -48,7 +47,7 @@ def halve(net):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
 @pytest.mark.parametrize("occasion", ["on_fit_begin", "on_batches", "on_epoch_end"])
-def test_what_a_callback_writes_to_the_parameters_holds(occasion, optimizer):
+def test_what_a_callback_writes_to_the_parameters_holds(occasion, optimizer, state):
     net, by_hand = network(), network()
     history = fit(net, optimizer, callbacks=[Once(occasion, halve)])
     if occasion == "on_fit_begin":
@@ -69,7 +68,7 @@ CHANGES = {"learning_rate": 1e-3, "momentum": 0.5, "nesterov": True, "beta_1": 0
 @pytest.mark.parametrize(
     ("optimizer", "name"), [(each, name) for each in OPTIMIZERS for name in CHANGES if hasattr(each, name)], ids=repr
 )
-def test_what_a_callback_changes_about_the_optimizer_holds(optimizer, name, occasion):
+def test_what_a_callback_changes_about_the_optimizer_holds(optimizer, name, occasion, state):
     value = CHANGES[name]
     changed, constant, by_hand = copy(optimizer), copy(optimizer), copy(optimizer)
     nets = [network() for _ in range(3)]
@@ -100,7 +99,7 @@ def test_a_rate_that_changes_within_an_epoch_holds_from_the_next_slice():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("occasion", ["on_fit_begin", "on_batches", "on_epoch_end"])
-def test_what_is_not_finite_is_refused_and_taken_back(occasion, value):
+def test_what_is_not_finite_is_refused_and_taken_back(occasion, value, state):
     def spoil(net):
         net.parameters[3] = value
 
@@ -112,7 +111,7 @@ def test_what_is_not_finite_is_refused_and_taken_back(occasion, value):
     assert state(net) == state(alone)
 
 
-def test_a_callback_that_only_looks_changes_no_bit():
+def test_a_callback_that_only_looks_changes_no_bit(state):
     class Look(Callback):
         def on_batches(self, progress):
             progress.network.predict(X)
@@ -121,3 +120,32 @@ def test_a_callback_that_only_looks_changes_no_bit():
     for net, callbacks in zip(nets, ([], [Look()], [ProgressBar()]), strict=True):
         fit(net, Adam(0.01), callbacks=callbacks)
         assert state(net) == state(nets[0])
+
+
+# ---- Orders
+
+
+def order(n, seed, epoch):
+    return next(orders(n, seed, epoch, shuffle=True))
+
+
+def test_orders():
+    drawn = [order(1000, seed, epoch) for seed, epoch in [(0, 0), (0, 1), (1, 0), (2**64 - 1, 10**6)]]
+    for i, rows in enumerate(drawn):
+        np.testing.assert_array_equal(np.sort(rows), np.arange(1000))
+        for other in drawn[:i]:
+            assert np.sum(rows == other) < 20  # as many rows stay in place by chance: 1 on average
+    np.testing.assert_array_equal(order(1000, 0, 1), drawn[1])
+    later = islice(orders(1000, 0, 0, shuffle=True), 1, None)
+    np.testing.assert_array_equal(next(later), drawn[1])
+    np.testing.assert_array_equal(next(later), order(1000, 0, 2))
+    np.testing.assert_array_equal(next(orders(1000, 0, 0, shuffle=False)), np.arange(1000))
+
+
+@pytest.mark.parametrize("n", [4, 10, 1500])
+def test_every_row_is_as_likely_in_every_place(n):
+    drawn = np.array([rows.copy() for rows in islice(orders(n, 3, 0, shuffle=True), 20 * n)])
+    for place in (0, 1, n // 2, n - 1):
+        assert stats.chisquare(np.bincount(drawn[:, place], minlength=n)).pvalue > 1e-4
+    steps = (drawn[:, 1] - drawn[:, 0]) % n
+    assert stats.chisquare(np.bincount(steps, minlength=n)[1:]).pvalue > 1e-4
