@@ -120,8 +120,11 @@ class Run:
             started = time.perf_counter()
             self.trainer.run()
             seconds += time.perf_counter() - started
-            if self.watched or not isfinite(self.trainer.cost):
+            if not isfinite(self.trainer.cost):
                 self._keep()  # which raises DivergenceError
+            if self.watched:
+                with suppress(DivergenceError):  # of a parameter: the next cost says so, or the epoch's end
+                    self._keep()
             self.progress.batch = self.trainer.batch
             for callback in self.callbacks:
                 callback.on_batches(self.progress)

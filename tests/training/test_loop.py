@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fastmlp import MLP, SGD, Adam
+from fastmlp import MLP, SGD, Adam, DivergenceError
 from fastmlp.callbacks import Callback, ProgressBar
 from fastmlp.training.loop import orders
 
@@ -120,6 +120,20 @@ def test_a_callback_that_only_looks_changes_no_bit(state):
     for net, callbacks in zip(nets, ([], [Look()], [ProgressBar()]), strict=True):
         fit(net, Adam(0.01), callbacks=callbacks)
         assert state(net) == state(nets[0])
+
+
+def test_callbacks_do_not_see_parameters_that_diverged():
+    seen = []
+
+    class Look(Callback):
+        def on_batches(self, progress):
+            seen.append(progress.network.parameters.copy())
+
+    net = MLP((4, 2), loss="squared_error")
+    first = net.parameters.copy()
+    with pytest.raises(DivergenceError):  # the first batch costs little, and its step makes the parameters infinite
+        net.fit(X, 100 * np.eye(2)[Y], epochs=1, batch_size=10, optimizer=SGD(1e38), callbacks=[Look()], verbose=False)
+    np.testing.assert_array_equal(seen, [first])
 
 
 # ---- Orders
