@@ -45,6 +45,9 @@ class Progress:
 class Callback:
     """Base of all callbacks: does nothing at any of the four occasions.
 
+    What it writes to the network's parameters or to the optimizer holds from the next batch on; the optimizer's moments
+    stay. Parameters that are not finite are a `ValueError`, and an exception within an epoch undoes the epoch.
+
     Examples
     --------
     >>> import numpy as np, fastmlp
@@ -61,13 +64,13 @@ class Callback:
         """Before the first batch."""
 
     def on_batches(self, progress: Progress) -> None:
-        """After a slice of batches, some 10 ms of work; the network still has the epoch's first parameters."""
+        """After a slice of batches, some 10 ms of work; the network has the parameters as they are then."""
 
     def on_epoch_end(self, progress: Progress) -> None:
         """After an epoch and its validation; the network has the epoch's parameters."""
 
     def on_fit_end(self, progress: Progress) -> None:
-        """After the last epoch, also where training ends by an exception."""
+        """After the last epoch, or the exception that ends training: heard by all who heard `on_fit_begin`."""
 
 
 class ProgressBar(Callback):

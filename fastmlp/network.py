@@ -261,6 +261,8 @@ class MLP:
         ------
         TypeError, ValueError
             An argument is not as described; the network is as it was.
+        RuntimeError
+            `fit` is already running on this network: in another thread, or around the callback that calls it.
         DivergenceError
             The cost or a parameter is no longer finite; the network is as after the last finite epoch.
         KeyboardInterrupt

@@ -2,6 +2,7 @@
 
 import io
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -71,11 +72,11 @@ def test_the_occasions_in_their_order():
         assert batches[0] >= 1
         assert batches[-1] == 100
 
-    # Within an epoch the network still has the parameters it began with; after it, the new ones.
+    # After each slice the network has other parameters; at an epoch's end they are those of its last slice.
+    seen = [first, *(entry[3] for entry in diary.named("on_batches"))]
+    assert not any(np.array_equal(one, next_one) for one, next_one in pairwise(seen))
     at_end = [entry[3] for entry in diary.named("on_epoch_end")]
-    for _, epoch, _, parameters in diary.named("on_batches"):
-        np.testing.assert_array_equal(parameters, [first, *at_end][epoch])
-    assert not np.array_equal(at_end[0], at_end[1])
+    np.testing.assert_array_equal(at_end, [entry[3] for entry in diary.named("on_batches") if entry[2] == 100])
     np.testing.assert_array_equal(at_end[2], net.parameters)
 
 
@@ -120,6 +121,30 @@ def test_what_a_callback_raises_ends_training_in_order(occasion, error):
     assert len(diary.named("on_fit_end")) == 1
     assert diary.entries[-1][1] == (1 if occasion == "on_epoch_end" else 0)
     assert np.isfinite(net.fit(X, y, epochs=1, verbose=False).loss[0])
+
+
+@pytest.mark.parametrize("occasion", ["on_fit_begin", "on_fit_end"])
+@pytest.mark.parametrize("error", [RuntimeError("stop"), KeyboardInterrupt()])
+def test_who_heard_of_the_beginning_hears_of_the_end(occasion, error):
+    net, X, y = problem()
+    before, after = Diary(), Diary()
+    with pytest.raises(type(error)):
+        net.fit(X, y, epochs=1, callbacks=[before, Failing(occasion, error), after], verbose=False)
+    for diary, heard in ((before, True), (after, occasion == "on_fit_end")):
+        assert len(diary.named("on_fit_begin")) == len(diary.named("on_fit_end")) == int(heard)
+
+
+def test_the_first_of_several_errors_leaves_fit():
+    net, X, y = problem()
+    ends = [Failing("on_fit_end", ValueError(word)) for word in ("one", "two")]
+    with pytest.raises(ValueError, match="one") as raised:
+        net.fit(X, y, epochs=1, callbacks=ends, verbose=False)
+    with pytest.raises(KeyboardInterrupt) as interrupted:
+        net.fit(X, y, epochs=1, callbacks=[Failing("on_epoch_end", KeyboardInterrupt()), *ends], verbose=False)
+    if sys.version_info >= (3, 11):
+        (note,) = raised.value.__notes__
+        assert "on_fit_end, ValueError('two') was raised" in note
+        assert len(interrupted.value.__notes__) == 2
 
 
 def test_an_error_within_an_epoch_leaves_the_network_as_before_it():
@@ -197,6 +222,15 @@ def test_the_bar_is_closed_when_training_fails(monkeypatch):
     with pytest.raises(RuntimeError):
         net.fit(X, y, callbacks=[bar, Failing("on_batches", RuntimeError())], verbose=False)
     assert bar._bar.disable  # as tqdm is after close
+
+
+def test_the_bar_is_closed_whatever_other_callbacks_raise(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    net, X, y = problem()
+    bar = ProgressBar()
+    with pytest.raises(RuntimeError):
+        net.fit(X, y, epochs=1, callbacks=[Failing("on_fit_end", RuntimeError()), bar], verbose=False)
+    assert bar._bar.disable
 
 
 def test_no_standard_error_at_all(capsys, monkeypatch):

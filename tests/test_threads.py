@@ -1,7 +1,6 @@
 """How many threads there are, and what fork, other threads and Ctrl-C do to a network in training."""
 
 import os
-import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -281,45 +280,6 @@ def test_training_lets_other_threads_run():
 
 
 # ---- Ctrl-C ----------------------------------------------------------------------------------------------------------
-
-
-class Interrupt(fastmlp.callbacks.Callback):
-    """Presses Ctrl-C when some batches of an epoch are done."""
-
-    def __init__(self, epoch, batches):
-        self.epoch, self.batches = epoch, batches
-
-    def on_batches(self, progress):
-        if len(progress.history.loss) == self.epoch and progress.batch >= self.batches:
-            self.batches = 1 << 60
-            self.batch = progress.batch
-            signal.raise_signal(signal.SIGINT)
-
-
-@pytest.mark.parametrize("n_threads", [1, 2])
-@pytest.mark.parametrize("epoch", [0, 1])
-def test_interrupted_training_keeps_whole_batches(epoch, n_threads, monkeypatch):
-    monkeypatch.setattr(threads, "_WORTH_A_THREAD", 1e-15)
-    X, y = data(60_000)
-    settings = {"batch_size": 100, "shuffle": False, "verbose": False}
-    network = fastmlp.MLP(SIZES, n_threads=n_threads)
-    interrupt = Interrupt(epoch, batches=50)
-    with pytest.raises(KeyboardInterrupt):
-        network.fit(X, y, epochs=4, callbacks=[interrupt], **settings)
-    assert 50 <= interrupt.batch < 600
-
-    # The same batches, and no more, make the same network ...
-    same = fastmlp.MLP(SIZES)
-    if epoch:
-        same.fit(X, y, epochs=epoch, **settings)
-    rows = 100 * interrupt.batch
-    same.fit(X[:rows], y[:rows], epochs=1, **settings)
-    np.testing.assert_array_equal(network.parameters, same.parameters)
-    # ... which can be used and trained further, the optimizer's state included.
-    for one in (network, same):
-        one.fit(X[:100], y[:100], epochs=1, **settings)
-    np.testing.assert_array_equal(network.parameters, same.parameters)
-    assert np.isfinite(network.evaluate(X, y)["loss"])
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])

@@ -212,6 +212,16 @@ cdef class Trainer(Team):
         self.constants.beta_1, self.constants.one_minus_beta_1 = self.beta_1, 1 - self.beta_1
         self.constants.beta_2, self.constants.one_minus_beta_2 = self.beta_2, 1 - self.beta_2
         self.constants.epsilon = self.epsilon
+        self.correct_bias()
+
+    cdef void correct_bias(self) noexcept nogil:
+        """What the number of the next step changes about Adam's constants."""
+        cdef Py_ssize_t t = self.step + 1
+        cdef double correction
+        if self.constants.rule == FM_ADAM:
+            correction = sqrt(1 - pow(self.beta_2, t))
+            self.constants.rate = self.learning_rate * correction / (1 - pow(self.beta_1, t))
+            self.constants.epsilon = self.epsilon * correction
 
     # -- Room for a batch of these rows, and its program
 
@@ -393,8 +403,8 @@ cdef class Trainer(Team):
     cdef void begin(self) noexcept nogil:
         """The batch's first phase, the scale of its losses, the optimizer's constants, which lists are worth making."""
         cdef Py_ssize_t n = self.order.shape[0], first = self.batch * self.batch_size
-        cdef Py_ssize_t end = min(n, first + self.batch_size), i, l, t = self.step + 1
-        cdef double total = end - first, correction
+        cdef Py_ssize_t end = min(n, first + self.batch_size), i, l
+        cdef double total = end - first
         self.phase = 0
         self.enter()
         if self.rows.weights is not None:
@@ -403,10 +413,7 @@ cdef class Trainer(Team):
                 total += self.rows.weights[self.order[i]]
         self.row_scale = 1 / total if total > 0 else 0
 
-        if self.constants.rule == FM_ADAM:
-            correction = sqrt(1 - pow(self.beta_2, t))
-            self.constants.rate = self.learning_rate * correction / (1 - pow(self.beta_1, t))
-            self.constants.epsilon = self.epsilon * correction
+        self.correct_bias()
 
         if not self.chained:
             for l in range(1, self.n_layers):

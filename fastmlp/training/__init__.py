@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from fastmlp.network import MLP
 
 __all__ = ["History", "RunState", "fit"]
+
+
+# The calls of fit that run, by process (a child that is forked meanwhile has none) and network.
+_RUNNING: dict[tuple[int, int], object] = {}
 
 
 class _Data(NamedTuple):
@@ -60,21 +65,27 @@ def fit(
     shuffle = checks.boolean("shuffle", shuffle)
     verbose = checks.boolean("verbose", verbose)
     optimizer = _optimizer(optimizer)
-    callbacks = _callbacks(callbacks)
-    network._require_finite()
-    network._require_writable()
-    data = _data(network, X, y, sample_weight, validation_data, shuffle=shuffle)
-
-    state = first_state(network, optimizer)
-    trainer, rows = _engine(network, data, batch_size)
-    trainer.load(network.parameters, state.moments, state.step)
-    trainer.set_optimizer(optimizer)
-    progress = Progress(network, History(), epochs, n_batches=-(-rows.n // batch_size))
-    callbacks = [*callbacks, ProgressBar()] if verbose else callbacks
-    run = Run(trainer, rows, state, progress, callbacks, validation=data.validation)
-    del data  # of which the engine keeps what it needs
-    run.train(islice(orders(rows.n, network.seed, state.epoch, shuffle), epochs))
-    return progress.history
+    callbacks = [*_callbacks(callbacks), ProgressBar()] if verbose else _callbacks(callbacks)
+    key, call = (os.getpid(), id(network)), object()
+    try:
+        if _RUNNING.setdefault(key, call) is not call:
+            raise RuntimeError("fit is already running on this network, in another thread or around this callback")
+        network._require_finite()
+        network._require_writable()
+        data = _data(network, X, y, sample_weight, validation_data, shuffle=shuffle)
+        return _train(
+            network,
+            data,
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            shuffle=shuffle,
+            callbacks=callbacks,
+        )
+    finally:
+        # Without a call: Python would handle a signal there, and the network would be in training for ever.
+        if key in _RUNNING and _RUNNING[key] is call:
+            del _RUNNING[key]
 
 
 def _optimizer(optimizer: object) -> Optimizer:
@@ -121,6 +132,27 @@ def _pair(data: tuple[ArrayLike, ArrayLike]) -> tuple[ArrayLike, ArrayLike]:
     if len(data) != 2:
         raise TypeError(f"validation_data must be a pair (X, y), not a {type(data).__name__} of {len(data)}")
     return data[0], data[1]
+
+
+def _train(
+    network: MLP,
+    data: _Data,
+    *,
+    epochs: int,
+    batch_size: int,
+    optimizer: Optimizer,
+    shuffle: bool,
+    callbacks: Sequence[Callback],
+) -> History:
+    """Build the engine, and run it."""
+    state = first_state(network, optimizer)
+    trainer, rows = _engine(network, data, batch_size)
+    trainer.load(network.parameters, state.moments, state.step)
+    trainer.set_optimizer(optimizer)
+    progress = Progress(network, History(), epochs, n_batches=-(-rows.n // batch_size))
+    run = Run(trainer, progress, callbacks, rows=rows, optimizer=optimizer, state=state, validation=data.validation)
+    run.train(islice(orders(rows.n, network.seed, state.epoch, shuffle), epochs))
+    return progress.history
 
 
 def _engine(network: MLP, data: _Data, batch_size: int) -> tuple[Trainer, Rows]:

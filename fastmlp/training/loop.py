@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp import _kernels
-from fastmlp.callbacks import Callback, Progress
+from fastmlp.callbacks import Callback, Progress, ProgressBar
 from fastmlp.errors import DivergenceError
 from fastmlp.training.state import RunState, collect, commit
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from fastmlp.checks import Targets
     from fastmlp.engine.rows import Rows
     from fastmlp.engine.trainer import Trainer
+    from fastmlp.optimizers import Optimizer
 
 __all__ = ["Run", "orders"]
 
@@ -30,13 +32,15 @@ class Run:
     Parameters
     ----------
     trainer : Trainer
-    rows : Rows
-        What it trains on.
-    state : RunState
-        That the engine began with.
     progress : Progress
         Of the network that is trained, with the history that the run writes.
     callbacks : sequence of Callback
+    rows : Rows
+        What it trains on.
+    optimizer : Optimizer
+        Read before each slice, as callbacks may change its numbers.
+    state : RunState
+        That the engine began with.
     validation : (rows, Targets) or None
 
     Examples
@@ -49,41 +53,60 @@ class Run:
     def __init__(
         self,
         trainer: Trainer,
-        rows: Rows,
-        state: RunState,
         progress: Progress,
         callbacks: Sequence[Callback],
         *,
+        rows: Rows,
+        optimizer: Optimizer,
+        state: RunState,
         validation: tuple[Any, Targets] | None,
     ) -> None:
         self.network = progress.network
         self.trainer = trainer
         self.rows = rows
+        self.optimizer = optimizer
+        # Parameters and state that engine and network have in common, as of the last time that they met.
+        self.parameters = self.network.parameters.copy()
         self.state = state
         self.progress = progress
         self.callbacks = callbacks
+        self.watched = any(_watches_batches(callback) for callback in callbacks)
+        self.written = any(not isinstance(callback, ProgressBar) for callback in callbacks)
         self.validation = validation
 
     def train(self, orders: Iterable[NDArray[np.int64]]) -> None:
         """Train an epoch for each order of the rows."""
-        for callback in self.callbacks:
-            callback.on_fit_begin(self.progress)
+        told: list[Callback] = []  # who heard of the beginning hears of the end
         try:
-            for order in orders:
-                self._train_epoch(order)
+            try:
                 for callback in self.callbacks:
-                    callback.on_epoch_end(self.progress)
-        except KeyboardInterrupt:
-            with suppress(DivergenceError):  # then there is nothing to keep
-                self._keep()
+                    told.append(callback)
+                    callback.on_fit_begin(self.progress)
+                self._load()
+                for order in orders:
+                    self._train_epoch(order)
+                    for callback in self.callbacks:
+                        callback.on_epoch_end(self.progress)
+                    self._load()
+            except KeyboardInterrupt:
+                with suppress(DivergenceError):  # then there is nothing to keep
+                    self._keep()
+                raise
+        except BaseException as error:
+            _tell_the_end(told, self.progress, error)
             raise
-        finally:
-            for callback in self.callbacks:
-                callback.on_fit_end(self.progress)
+        _tell_the_end(told, self.progress, None)
 
     def _train_epoch(self, order: NDArray[np.int64]) -> None:
-        seconds = self._run_batches(order)
-        self._keep()
+        before = self.parameters, self.network._state
+        try:
+            seconds = self._run_batches(order)
+            self._keep()
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            commit(self.network, *before)
+            raise
         history = self.progress.history
         history.seconds.append(seconds)
         history.loss.append(self.trainer.cost)
@@ -98,22 +121,64 @@ class Run:
         seconds = 0.0
         self.trainer.start_epoch(self.rows, order)
         while self.trainer.batch < self.trainer.n_batches:
+            self.trainer.set_optimizer(self.optimizer)
             started = time.perf_counter()
             self.trainer.run()
             seconds += time.perf_counter() - started
             if not isfinite(self.trainer.cost):
                 self._keep()  # which raises DivergenceError
+            if self.watched:
+                with suppress(DivergenceError):  # of a parameter: the next cost says so, or the epoch's end
+                    self._keep()
             self.progress.batch = self.trainer.batch
             for callback in self.callbacks:
                 callback.on_batches(self.progress)
+            if self.watched:
+                self._load()
         return seconds
 
     def _keep(self) -> None:
-        """Give the network what the engine has done since the last time."""
+        """Give the network what the engine has done since they met."""
         if self.trainer.step > self.state.step:
-            parameters, state = collect(self.trainer, self.state)
+            parameters, state = collect(self.trainer, self.optimizer.rule, self.state)
             commit(self.network, parameters, state)
-            self.state = state
+            self.parameters, self.state = parameters, state
+
+    def _load(self) -> None:
+        """Give the engine what callbacks wrote to the network since they met."""
+        parameters = self.network.parameters
+        if not self.written or np.array_equal(parameters, self.parameters):
+            return
+        if not np.isfinite(parameters).all():
+            parameters[:] = self.parameters
+            raise ValueError(
+                "parameters of the network must be finite; a callback wrote NaN or infinity to them, and the network "
+                "has them as before"
+            )
+        self.parameters = parameters.copy()
+        self.trainer.load(self.parameters, self.state.moments)
+
+
+def _watches_batches(callback: Callback) -> bool:
+    """Whether it does anything at `on_batches` that it could need the parameters for."""
+    return getattr(callback.on_batches, "__func__", None) not in (Callback.on_batches, ProgressBar.on_batches)
+
+
+def _tell_the_end(callbacks: Iterable[Callback], progress: Progress, error: BaseException | None) -> None:
+    """Tell every callback, whatever another one raises; the first error is the one that leaves fit."""
+    remaining, first = iter(callbacks), None
+    while True:
+        try:
+            for callback in remaining:
+                callback.on_fit_end(progress)
+            break
+        except BaseException as raised:
+            if error is None:
+                error = first = raised
+            elif sys.version_info >= (3, 11):
+                error.add_note(f"while callbacks heard on_fit_end, {raised!r:.80} was raised, too")
+    if first is not None:
+        raise first
 
 
 def orders(n: int, seed: int, epoch: int, shuffle: bool) -> Iterator[NDArray[np.int64]]:

@@ -80,6 +80,10 @@ class RunState(NamedTuple):
     epoch: int
 
 
+# Optimizers whose one moment is the same velocity.
+_MOMENTUM = {"sgd", "nesterov"}
+
+
 def first_state(network: MLP, optimizer: Optimizer) -> RunState:
     """Return the network's own state, or a new one where its moments mean something else.
 
@@ -91,14 +95,14 @@ def first_state(network: MLP, optimizer: Optimizer) -> RunState:
     0
     """
     state = network._state
-    if state is None or state.rule != optimizer.rule:
+    if state is None or not (state.rule == optimizer.rule or {state.rule, optimizer.rule} == _MOMENTUM):
         moments = np.zeros_like(network.parameters), np.zeros_like(network.parameters)
         return RunState(optimizer.rule, moments, step=0, epoch=state.epoch if state else 0)
     return state
 
 
-def collect(trainer: Trainer, before: RunState) -> tuple[Float32, RunState]:
-    """Return, in new arrays, the parameters and the state that a run has reached since it was at `before`.
+def collect(trainer: Trainer, rule: str, before: RunState) -> tuple[Float32, RunState]:
+    """Return, in new arrays, the parameters and the state that a run by `rule` has reached since it was at `before`.
 
     Raises
     ------
@@ -124,7 +128,7 @@ def collect(trainer: Trainer, before: RunState) -> tuple[Float32, RunState]:
     parameters, *moments = (np.empty_like(before.moments[0]) for _ in range(3))
     trainer.store(parameters, moments)
     epoch = before.epoch + (trainer.batch == trainer.n_batches)
-    return parameters, RunState(before.rule, (moments[0], moments[1]), trainer.step, epoch)
+    return parameters, RunState(rule, (moments[0], moments[1]), trainer.step, epoch)
 
 
 def commit(network: MLP, parameters: Float32, state: RunState | None) -> None:

@@ -1,0 +1,44 @@
+"""Data for the tests of training, and what it changes."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+
+def _blobs(n, k=2, m=3, seed=0):
+    """Points around m centres, and which centre."""
+    generator = np.random.default_rng(seed)
+    y = generator.integers(0, m, n)
+    centres = 4 * generator.normal(size=(m, k))
+    return (centres[y] + generator.normal(size=(n, k))).astype(np.float32), y
+
+
+def _digits(n, k=100, m=10, density=0.2, seed=0):
+    """Rows that are mostly zero, and what a random network says of them."""
+    generator = np.random.default_rng(seed)
+    X = (generator.random((n, k)) * (generator.random((n, k)) < density)).astype(np.float32)
+    return X, (X @ generator.normal(size=(k, m))).argmax(axis=1)
+
+
+def _state(net):
+    """Everything that training changes, as bytes."""
+    return pickle.dumps([net.parameters, net._state])
+
+
+@pytest.fixture(scope="session")
+def blobs():
+    """Return blobs(n, k, m, seed)."""
+    return _blobs
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """Return digits(n, k, m, density, seed)."""
+    return _digits
+
+
+@pytest.fixture(scope="session")
+def state():
+    """Return state(net)."""
+    return _state
