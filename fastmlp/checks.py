@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import _kernels
+from fastmlp import _kernels, hints
 from fastmlp.sparse import SparseRows, is_sparse
 
 __all__ = ["Targets", "boolean", "examples", "integer", "one_of", "path", "rows", "sample_weights", "shapes"]
@@ -100,9 +100,11 @@ def one_of(name: str, value: object, names: Any) -> str:
     'he'
     """
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string, one of {', '.join(names)}; not {value!r:.80}")
+        hint = hints.for_value(value, names)
+        raise TypeError(f"{name} must be a string, one of {', '.join(names)}; not {value!r:.80}{hint}")
     if value not in names:
-        raise ValueError(f"{name} must be one of {', '.join(names)}; not {value!r:.80}")
+        hint = hints.for_value(value, names)
+        raise ValueError(f"{name} must be one of {', '.join(names)}; not {value!r:.80}{hint}")
     return value
 
 

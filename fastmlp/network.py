@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import _prediction, checks, kernels, threads
+from fastmlp import _prediction, checks, hints, kernels, threads
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.losses import LOSSES
 from fastmlp.optimizers import Optimizer
@@ -75,6 +75,7 @@ class MLP:
     array([0, 1, 1, 0])
     """
 
+    @hints.for_arguments
     def __init__(
         self,
         layer_sizes: Sequence[int],
@@ -92,7 +93,10 @@ class MLP:
         self.seed = checks.integer("seed", seed, least=0, most=2**64 - 1)
         self.n_threads = None if n_threads is None else checks.integer("n_threads", n_threads, 1, MAX_THREADS)
         if loss == "cross_entropy" and self.layer_sizes[-1] < 2:
-            raise ValueError("layer_sizes must end in at least 2 outputs for loss='cross_entropy', not 1")
+            raise ValueError(
+                "layer_sizes must end in at least 2 outputs for loss='cross_entropy', not 1; "
+                "'binary_cross_entropy' and 'squared_error' take one"
+            )
         self._parameters = _initial(self.layer_sizes, self.init, self.seed)
         self._state: TrainingState | None = None
         self._few_rows = self._reader()
@@ -140,6 +144,7 @@ class MLP:
         """Bias of each layer, (n_out,): views of `parameters`."""
         return [matrix[-1] for matrix in self._matrices()]
 
+    @hints.for_arguments
     def fit(
         self,
         X: ArrayLike,
@@ -402,7 +407,9 @@ class MLP:
 
 def _sizes(layer_sizes: Sequence[int]) -> tuple[int, ...]:
     if isinstance(layer_sizes, (str, bytes)) or not isinstance(layer_sizes, (Sequence, np.ndarray)):
-        raise TypeError(f"layer_sizes must be a sequence of whole numbers, not {layer_sizes!r:.80}")
+        raise TypeError(
+            f"layer_sizes must be a sequence of whole numbers, not {layer_sizes!r:.80}; as in MLP((784, 256, 10))"
+        )
     sizes = tuple(
         checks.integer(f"layer_sizes[{i}]", size, least=1, most=2**31 - 1) for i, size in enumerate(layer_sizes)
     )

@@ -459,14 +459,15 @@ def test_bad_networks(case):
     assert_refused(lambda: MLP(**{"layer_sizes": SIZES, **bad}), error, message)
 
 
-def test_unknown_and_missing_arguments_are_python_s_own_errors():
+def test_arguments_that_are_unknown_or_missing():
+    """What is said of each is in test_hints.py."""
     net = network()
     for call, message in [
         (MLP, "layer_sizes"),
-        (lambda: MLP(2, 3, 2), "positional argument"),
+        (lambda: MLP(2, 3, 2), r"write MLP\(\(2, 3, 2\)\)"),
         (lambda: MLP(SIZES, hidden=3), "hidden"),
         (lambda: net.fit(X), "'y'"),
-        (lambda: net.fit(X, Y, 10), "positional argument"),
+        (lambda: net.fit(X, Y, 10), "without a name"),
         (lambda: net.fit(X, Y, learning_rate=0.1), "learning_rate"),
         (net.predict, "'X'"),
     ]:
