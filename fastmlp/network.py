@@ -167,9 +167,9 @@ class MLP:
             Rows of finite numbers, read as float32; an array that is so, in C order, without a copy. The zeros of a
             sparse matrix never take memory.
         y : array
-            For "cross_entropy" labels (n,) of an integer type, or rows (n, m) of probabilities, one-hot or not; for
-            "binary_cross_entropy" values in [0, 1], (n, m), or (n,) for one output; for "squared_error" values of
-            that shape.
+            For "cross_entropy" labels (n,) or (n, 1) of an integer type, or rows (n, m) of probabilities, one-hot or
+            not; for "binary_cross_entropy" values in [0, 1], (n, m), or (n,) for one output; for "squared_error"
+            values of that shape.
         epochs : int, default 15
         batch_size : int, default 100
             Rows of a step; the last batch of an epoch may be smaller.
