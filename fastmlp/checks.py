@@ -16,7 +16,18 @@ from numpy.typing import ArrayLike, NDArray
 from fastmlp import _kernels, hints
 from fastmlp.sparse import SparseRows, is_sparse
 
-__all__ = ["Targets", "boolean", "examples", "integer", "one_of", "path", "rows", "sample_weights", "shapes"]
+__all__ = [
+    "Targets",
+    "boolean",
+    "column_names",
+    "examples",
+    "integer",
+    "one_of",
+    "path",
+    "rows",
+    "sample_weights",
+    "shapes",
+]
 
 Array = NDArray[Any]
 Float32 = NDArray[np.float32]
@@ -162,6 +173,18 @@ def examples(
     else:
         targets = Targets(None, _values(names[1], y, loss).reshape(-1, m))
     return _finite_rows(names[0], X), targets
+
+
+def column_names(X: object) -> list[Any]:
+    """Return the names of a data frame's columns; of anything else nothing.
+
+    Examples
+    --------
+    >>> from fastmlp.checks import column_names
+    >>> column_names([[1, 2]])
+    []
+    """
+    return [name for name, _ in _columns(X)]
 
 
 def sample_weights(weights: ArrayLike | None, n: int) -> Float32 | None:

@@ -199,6 +199,12 @@ class MLP:
         KeyboardInterrupt
             On Ctrl-C, between two batches; the network is as after the last whole batch and may be used on.
 
+        Warns
+        -----
+        UserWarning
+            In a network's first fit: columns of X differ in spread by over 1,000 times, X has values from 10,000 or
+            y from 1,000 on, or a class has no row.
+
         Examples
         --------
         >>> import numpy as np, fastmlp

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import _engine, _inputs, _kernels, checks, threads
+from fastmlp import _engine, _inputs, _kernels, cautions, checks, threads
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.callbacks import Callback, Progress, ProgressBar
 from fastmlp.errors import DivergenceError
@@ -20,7 +20,8 @@ from fastmlp.network import RATE
 from fastmlp.optimizers import SGD, Adam, Optimizer
 
 if TYPE_CHECKING:
-    from fastmlp.network import MLP
+    from fastmlp.network import MLP, Float32
+    from fastmlp.sparse import SparseRows
 
 __all__ = ["History", "TrainingState", "fit"]
 
@@ -116,11 +117,13 @@ def fit(
     network._require_finite()
     names, validation_names = ("X", "y"), ("validation_data[0]", "validation_data[1]")
     task = network.layer_sizes, network.loss
+    columns = checks.column_names(X)
     X, y = checks.shapes(names, X, y, *task)
     held_out = None if validation_data is None else checks.shapes(validation_names, *_pair(validation_data), *task)
     weights = checks.sample_weights(sample_weight, X.shape[0])
     validation = None if held_out is None else checks.examples(validation_names, *held_out, *task)
     rows, targets = checks.examples(names, X, y, *task)
+    _caution(network, rows, columns, targets)
 
     state = _state(network, optimizer)
     batch = min(batch_size, len(rows))
@@ -186,6 +189,17 @@ def _pair(data: tuple[ArrayLike, ArrayLike]) -> tuple[ArrayLike, ArrayLike]:
     if len(data) != 2:
         raise TypeError(f"validation_data must be a pair (X, y), not a {type(data).__name__} of {len(data)}")
     return data[0], data[1]
+
+
+def _caution(network: MLP, rows: Float32 | SparseRows, columns: Sequence[Any], targets: checks.Targets) -> None:
+    """Warn, in a network's first fit alone, of what it will hardly learn from."""
+    if network._state is not None:
+        return
+    cautions.about_inputs(rows, columns)
+    if targets.labels is not None:
+        cautions.about_classes(targets.labels, network.layer_sizes[-1])
+    elif network.loss == "squared_error":
+        cautions.about_values(targets.given)
 
 
 def _state(network: MLP, optimizer: Optimizer) -> TrainingState:
