@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         The exit status: 0; 2 for an error of usage or data, told in one line on standard error; 130 for
-        Ctrl-C; 141 when the reader of standard output has gone.
+        Ctrl-C; 141 when the reader of standard output has gone. A warning is a line on standard error, too.
 
     Examples
     --------
@@ -48,7 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         # only --help and --version make argparse exit: the errors of _Parser are ValueErrors
-        with suppress(SystemExit):
+        with suppress(SystemExit), warnings.catch_warnings():
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = _show_warning
             options = _parser().parse_args(argv)
             options.run(options)
         print(end="", flush=True)
@@ -74,6 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fail(status: int, message: str) -> int:
     print("fastmlp:", " ".join(message.split()), file=sys.stderr)
     return status
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print("fastmlp: warning:", " ".join(str(message).split()), file=sys.stderr)
 
 
 # ---- the commands

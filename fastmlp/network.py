@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import checks, kernels, metrics, threads
+from fastmlp import checks, hints, kernels, metrics, threads
 from fastmlp.activations import ACTIVATIONS
-from fastmlp.arrays import Float32
+from fastmlp.arrays import Array, Float32
 from fastmlp.engine.prediction import PREDICT_ROWS, FewRows, Predictor
 from fastmlp.engine.rows import Rows
 from fastmlp.layers import Layer, engine_layers, layers_of, n_parameters, views
@@ -90,6 +90,7 @@ class MLP:
 
     __slots__ = (*_ATTRIBUTES, "__weakref__")  # a mistyped attribute is an error
 
+    @hints.for_arguments
     def __init__(
         self,
         layer_sizes: Sequence[int],
@@ -129,7 +130,8 @@ class MLP:
         self.n_threads = n_threads
         if loss == "cross_entropy" and self.layer_sizes[-1] < 2:
             raise ValueError(
-                "layer_sizes must end in at least 2 outputs for loss='cross_entropy', not 1; the other losses take 1"
+                "layer_sizes must end in at least 2 outputs for loss='cross_entropy', not 1; "
+                "'binary_cross_entropy' and 'squared_error' take one"
             )
 
     def _hold(self, parameters: Float32) -> None:
@@ -212,6 +214,7 @@ class MLP:
         """Bias of each layer, (n_out,): views of `parameters`, to be changed like `weights`."""
         return views(self.layers, self._parameters, "bias")
 
+    @hints.for_arguments
     def fit(
         self,
         X: ArrayLike,
@@ -234,9 +237,9 @@ class MLP:
             Rows of finite numbers, read as float32; an array that is so, in C order, without a copy. The zeros of a
             sparse matrix never take memory.
         y : array
-            For "cross_entropy" labels (n,) of an integer type, or rows (n, m) of probabilities, one-hot or not; for
-            "binary_cross_entropy" values in [0, 1], (n, m), or (n,) for one output; for "squared_error" values of
-            that shape.
+            For "cross_entropy" labels (n,) or (n, 1) of an integer type, or rows (n, m) of probabilities, one-hot or
+            not; for "binary_cross_entropy" values in [0, 1], (n, m), or (n,) for one output; for "squared_error"
+            values of that shape.
         epochs : int, default 15
         batch_size : int, default 100
             Rows of a step; the last batch of an epoch may be smaller.
@@ -267,6 +270,12 @@ class MLP:
             The cost or a parameter is no longer finite; the network is as after the last finite epoch.
         KeyboardInterrupt
             On Ctrl-C, between two batches; the network is as after the last whole batch and may be used on.
+
+        Warns
+        -----
+        UserWarning
+            In a network's first fit: columns of X differ in spread by over 1,000 times, X has values from 10,000 or
+            y from 1,000 on, or a class has no row.
 
         Examples
         --------
@@ -434,14 +443,14 @@ class MLP:
     def _reader(self) -> FewRows:
         return FewRows(engine_layers(self.layers), self._parameters)
 
-    def _logits(self, rows: Float32 | SparseRows) -> Float32:
+    def _logits(self, rows: Array | SparseRows) -> Float32:
         outputs = np.empty((len(rows), self.layer_sizes[-1]), np.float32)
         n_threads = threads.choose(self.n_threads, len(rows) * self._parameters.size / threads.RATE)
         listed = None
         if isinstance(rows, SparseRows) and rows.is_sparse:
             listed = Rows(rows, self.layers[0].units, n_threads)
         predictor = Predictor(engine_layers(self.layers), self._parameters, n_threads, listed)
-        # Some rows at a time, so that Ctrl-C is heard between them, and those of a full matrix take memory in turn.
+        # Some rows at a time, so that Ctrl-C is heard between them, and what is made float32 takes memory in turn.
         step = max(1, int(SLICE * n_threads * threads.RATE / self._parameters.size), PREDICT_ROWS * n_threads)
         for first in range(0, len(rows), step):
             part = outputs[first : first + step]
@@ -449,7 +458,8 @@ class MLP:
                 predictor.logits(part, None, first)
             else:
                 end = first + len(part)
-                predictor.logits(part, rows.dense(first, end) if isinstance(rows, SparseRows) else rows[first:end])
+                dense = rows.dense(first, end) if isinstance(rows, SparseRows) else rows[first:end]
+                predictor.logits(part, np.require(dense, np.float32, ["C", "A"]))
         if not np.isfinite(outputs).all():
             self._require_finite()
         return outputs
@@ -468,14 +478,16 @@ class MLP:
         decided = (outputs > 0).astype(np.int64) if self.loss == "binary_cross_entropy" else outputs
         return decided[:, 0] if decided.shape[1] == 1 else decided
 
-    def _evaluate(self, rows: Float32 | SparseRows, targets: checks.Targets) -> dict[str, float]:
+    def _evaluate(self, rows: Array | SparseRows, targets: checks.Targets) -> dict[str, float]:
         return metrics.scores(self._logits(rows), targets, self.loss)
 
 
 def _sizes(layer_sizes: Sequence[int]) -> tuple[int, ...]:
     listed = isinstance(layer_sizes, (Sequence, np.ndarray)) and not isinstance(layer_sizes, (str, bytes))
     if not listed or getattr(layer_sizes, "ndim", 1) == 0:
-        raise TypeError(f"layer_sizes must be a sequence of whole numbers, not {layer_sizes!r:.80}")
+        raise TypeError(
+            f"layer_sizes must be a sequence of whole numbers, not {layer_sizes!r:.80}; as in MLP((784, 256, 10))"
+        )
     sizes = tuple(
         checks.integer(f"layer_sizes[{i}]", size, least=1, most=2**31 - 1) for i, size in enumerate(layer_sizes)
     )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from numbers import Real
 from typing import ClassVar, TypeAlias
 
-from fastmlp import checks
+from fastmlp import checks, hints
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
 
@@ -49,6 +49,7 @@ class SGD(_HyperParameters):
     SGD(learning_rate=0.1, momentum=0.9, nesterov=False)
     """
 
+    @hints.for_arguments
     def __init__(self, learning_rate: float = 0.01, momentum: float = 0.0, nesterov: bool = False) -> None:
         self.learning_rate = learning_rate
         self.momentum = momentum
@@ -88,6 +89,7 @@ class Adam(_HyperParameters):
 
     rule: ClassVar[str] = "adam"
 
+    @hints.for_arguments
     def __init__(
         self, learning_rate: float = 1e-3, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8
     ) -> None:
@@ -121,6 +123,7 @@ class AdamW(Adam):
     0.1
     """
 
+    @hints.for_arguments
     def __init__(
         self,
         learning_rate: float = 1e-3,

@@ -230,9 +230,11 @@ def test_gzipped_data(run, tmp_path):
 def test_labels_that_only_the_test_images_have_do_not_cost_the_training(run, tmp_path):
     folder = write_data(tmp_path)
     write_idx(tmp_path / "t10k-labels-idx1-ubyte", np.full(N_TEST, 12, np.uint8))
-    status, out, _ = run("train", "--data", folder, *FAST)
+    status, out, err = run("train", "--data", folder, *FAST)
     assert status == 0
     assert out.endswith("Accuracy: 0.0000\n")
+    # They are warned of, in one line.
+    assert re.fullmatch("fastmlp: warning: y has no row of class 10 and 2 others, of the 13 .*\n", err)
 
 
 # ---- evaluate, predict, info

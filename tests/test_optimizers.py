@@ -208,6 +208,7 @@ def test_the_smallest_epsilon_does_not_divide_by_zero():
     np.testing.assert_array_equal(net.weights[0], before)
 
 
+@pytest.mark.filterwarnings("ignore:y has no row of class")
 def test_the_first_step_of_adam_is_as_long_as_the_learning_rate():
     net = MLP((2, 2), init="glorot")
     before = net.biases[0].copy()

@@ -267,7 +267,7 @@ class Clock(fastmlp.callbacks.Callback):
 
 def test_training_lets_other_threads_run():
     """Without the GIL: this thread counts on while the other one takes a long step."""
-    rows, labels = np.zeros((20_000, 70), np.float32), np.zeros(20_000, int)
+    rows, labels = np.zeros((20_000, 70), np.float32), np.arange(20_000) % 5
     network, clock = fastmlp.MLP((70, 256, 256, 5), n_threads=1), Clock()
     with ThreadPoolExecutor(1) as pool:
         fit = pool.submit(network.fit, rows, labels, epochs=1, batch_size=len(rows), callbacks=[clock], verbose=False)

@@ -16,7 +16,7 @@ from fastmlp.engine.matrix cimport (
 )
 
 cdef Py_ssize_t LISTED_ROWS = 512   # of a task
-cdef Py_ssize_t READ_ROWS = 4096    # that are brought to float32 at a time: a multiple of those
+cdef Py_ssize_t READ_ROWS = 1024    # that are brought to float32 at a time: a multiple of those
 # Bytes that the lists by column of a batch take at most without a look at how many values each column has.
 cdef Py_ssize_t COLUMN_LISTS = 32 << 20
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import checks, threads
+from fastmlp import cautions, checks, threads
+from fastmlp.arrays import Array, Float32
 from fastmlp.callbacks import Callback, Progress, ProgressBar
 from fastmlp.engine.rows import Rows
 from fastmlp.engine.trainer import Trainer
@@ -32,10 +33,10 @@ _RUNNING: dict[tuple[int, int], object] = {}
 
 
 class _Data(NamedTuple):
-    rows: NDArray[np.float32] | SparseRows
+    rows: Array | SparseRows
     targets: checks.Targets
-    weights: NDArray[np.float32] | None
-    validation: tuple[NDArray[np.float32] | SparseRows, checks.Targets] | None
+    weights: Float32 | None
+    validation: tuple[Array | SparseRows, checks.Targets] | None
 
 
 def fit(
@@ -117,13 +118,27 @@ def _data(
     """All that fit learns from and is judged by, checked: all shapes before any value."""
     names, validation_names = ("X", "y"), ("validation_data[0]", "validation_data[1]")
     task = network.layer_sizes, network.loss
+    columns = checks.column_names(X)
     X, y = checks.shapes(names, X, y, *task)
     if shuffle and X.shape[0] > 2**32:
         raise ValueError(f"shuffle must be False for more than 2**32 rows; X has {X.shape[0]}")
     held_out = None if validation_data is None else checks.shapes(validation_names, *_pair(validation_data), *task)
     weights = checks.sample_weights(sample_weight, X.shape[0])
     validation = None if held_out is None else checks.examples(validation_names, *held_out, *task)
-    return _Data(*checks.examples(names, X, y, *task), weights, validation)
+    rows, targets = checks.examples(names, X, y, *task)
+    _caution(network, rows, columns, targets)
+    return _Data(rows, targets, weights, validation)
+
+
+def _caution(network: MLP, rows: Array | SparseRows, columns: Sequence[Any], targets: checks.Targets) -> None:
+    """Warn, in a network's first fit alone, of what it will hardly learn from."""
+    if network._state is not None:
+        return
+    cautions.about_inputs(rows, columns)
+    if targets.labels is not None:
+        cautions.about_classes(targets.labels, network.layer_sizes[-1])
+    elif network.loss == "squared_error":
+        cautions.about_values(targets.given)
 
 
 def _pair(data: tuple[ArrayLike, ArrayLike]) -> tuple[ArrayLike, ArrayLike]:

@@ -129,7 +129,7 @@ def test_the_activation_must_be_given(path):
 
 def test_one_output_needs_another_loss(path):
     save_file(dense((5, 4, 1)), path)
-    with pytest.raises(FileFormatError, match="at least 2 outputs for loss='cross_entropy', not 1; the other losses"):
+    with pytest.raises(FileFormatError, match="at least 2 outputs for loss='cross_entropy', not 1; 'binary"):
         fastmlp.load(path, activation="relu")
     assert fastmlp.load(path, activation="relu", loss="binary_cross_entropy").layer_sizes == (5, 4, 1)
 

@@ -75,6 +75,7 @@ def test_probability_rows_are_learned():
 # ---- What a history says
 
 
+@pytest.mark.filterwarnings("ignore:y has no row of class")  # where there are fewer rows than classes
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize(("n", "batch_size"), [(50, 8), (50, 50), (50, 1), (3, 100), (1, 1), (64, 16)])
 def test_the_cost_is_the_mean_of_the_batches_costs(assert_close, loss, n, batch_size, blobs):
@@ -351,22 +352,23 @@ def test_the_arrays_may_be_read_only_and_stay_as_they_are(digits):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("density", [0.19, 1.0])  # of MNIST, and of rows without zeros
-def test_memory(dtype, density):
+@pytest.mark.parametrize("density", [0.19, 0.6, 1.0])  # of MNIST, of the most that is listed, of rows without zeros
+@pytest.mark.parametrize("batch_size", [100, 8000])
+def test_memory(dtype, density, batch_size):
     X = np.random.default_rng(0).random((8000, 784), np.float32)
     X *= density > X
-    y, size = np.zeros(len(X), int), X.nbytes
+    y, size = np.arange(len(X)) % 10, X.nbytes
     X = X.astype(dtype)
     net = MLP((784, 64, 10))
     net.fit(X[:500], y[:500], epochs=1, **QUIET)  # what is loaded on first use is no part of it
     tracemalloc.start()
     try:
-        net.fit(X, y, epochs=1, **QUIET)
+        net.fit(X, y, epochs=1, batch_size=batch_size, **QUIET)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 1.5 * size
-    if dtype == np.float32 and density == 1:
+    assert peak < 1.5 * size + (8 if batch_size == 100 else 64) * 2**20  # with the buffers of a batch
+    if dtype == np.float32 and density == 1 and batch_size == 100:
         assert peak < 0.1 * size  # such rows are read where they are
     assert peak > 100_000  # NumPy's arrays are traced, else this measured nothing
 

@@ -204,6 +204,7 @@ def test_divergence_in_a_later_epoch_keeps_the_earlier_ones(state):
     assert state(nets[0]) == state(nets[1])
 
 
+@pytest.mark.filterwarnings("ignore:y is unscaled")
 def test_a_cost_that_overflows_is_a_divergence():
     net = MLP((1, 1), loss="squared_error")
     before = net.parameters.copy()
