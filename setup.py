@@ -64,11 +64,17 @@ class BuildLibraries(build_clib):
 
 
 class BuildExtensions(build_ext):
-    """Builds the C libraries first (editable installs leave them out) and uses OpenMP where the compiler has it."""
+    """Builds the C libraries first (editable installs leave them out) and uses OpenMP where the compiler has it.
+
+    The modules are put beside their sources as well, so that the package also works in the folder it is built in,
+    where Python finds the sources before what is installed.
+    """
 
     def run(self):
         self.run_command("build_clib")
         super().run()
+        if not self.inplace:
+            self.copy_extensions_to_source()
 
     def build_extensions(self):
         openmp = ["-fopenmp"] if self.has_openmp() else []
