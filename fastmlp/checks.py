@@ -15,7 +15,18 @@ from numpy.typing import ArrayLike, NDArray
 from fastmlp import _kernels
 from fastmlp.sparse import SparseRows, is_sparse
 
-__all__ = ["Targets", "boolean", "examples", "integer", "one_of", "path", "rows", "sample_weights", "shapes"]
+__all__ = [
+    "Targets",
+    "boolean",
+    "examples",
+    "integer",
+    "one_of",
+    "path",
+    "rows",
+    "sample_weights",
+    "shapes",
+    "verbosity",
+]
 
 Array = NDArray[Any]
 Float32 = NDArray[np.float32]
@@ -73,6 +84,22 @@ def boolean(name: str, value: object) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, not {value!r:.80}")
     return bool(value)
+
+
+def verbosity(value: object) -> bool | int:
+    """Return True, False, or a number of epochs; 1 is one epoch, and not True.
+
+    Examples
+    --------
+    >>> from fastmlp.checks import verbosity
+    >>> verbosity(True), verbosity(10)
+    (True, 10)
+    """
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if not isinstance(value, Integral):
+        raise TypeError(f"verbose must be True, False or a whole number of epochs, not {value!r:.80}")
+    return integer("verbose", value, least=0)
 
 
 def path(name: str, value: str | bytes | os.PathLike[str]) -> str:

@@ -109,7 +109,7 @@ def _train_and_report(options: argparse.Namespace, output: TextIO) -> None:
             batch_size=options.batch_size,
             optimizer=fastmlp.Adam(learning_rate=options.learning_rate),
             validation_data=(Xv, yv),
-            verbose=not options.quiet,
+            verbose=0 if options.quiet else 1,  # a line every epoch
         )
     except KeyboardInterrupt:
         if not options.save:

@@ -95,7 +95,7 @@ def fit(
     sample_weight: ArrayLike | None,
     shuffle: bool,
     callbacks: Sequence[Callback],
-    verbose: bool,
+    verbose: bool | int,
 ) -> History:
     """Train a network: `fastmlp.MLP.fit`, which documents the arguments.
 
@@ -108,7 +108,7 @@ def fit(
     epochs = checks.integer("epochs", epochs, least=1)
     batch_size = checks.integer("batch_size", batch_size, least=1)
     shuffle = checks.boolean("shuffle", shuffle)
-    verbose = checks.boolean("verbose", verbose)
+    verbose = checks.verbosity(verbose)
     optimizer = Adam() if optimizer is None else optimizer
     if not isinstance(optimizer, (SGD, Adam)):
         raise TypeError(f"optimizer must be a fastmlp.SGD, Adam or AdamW, not {optimizer!r:.80}")
@@ -143,7 +143,7 @@ def fit(
         n_threads,
     )
     progress = Progress(network, History(), epochs, trainer.n_batches)
-    callbacks = [*callbacks, ProgressBar()] if verbose else list(callbacks)
+    callbacks = [*callbacks, ProgressBar(None if verbose is True else verbose)] if verbose else list(callbacks)
     for callback in callbacks:
         callback.on_fit_begin(progress)
     try:
