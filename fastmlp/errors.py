@@ -8,7 +8,7 @@ __all__ = ["DivergenceError", "FileFormatError"]
 
 
 class DivergenceError(ArithmeticError):
-    """Training produced a cost or a weight that is NaN or infinite.
+    """Training produced a loss or a weight that is NaN or infinite.
 
     The network keeps the weights and the optimizer state of the last finite epoch.
     """

@@ -191,7 +191,7 @@ class MLP:
         TypeError, ValueError
             An argument is not as described; the network is as it was.
         DivergenceError
-            The cost or a parameter is no longer finite; the network is as after the last finite epoch.
+            The loss or a parameter is no longer finite; the network is as after the last finite epoch.
         KeyboardInterrupt
             On Ctrl-C, between two batches; the network is as after the last whole batch and may be used on.
 

@@ -31,7 +31,7 @@ class History:
     Attributes
     ----------
     loss : list of float
-        Mean over the epoch's batches of each batch's mean cost, as the parameters moved.
+        Mean over the epoch's batches of each batch's mean loss, as the parameters moved.
     validation_loss, validation_accuracy : list of float
         After the epoch, on the validation data; empty where there were none. No accuracy for "squared_error".
     seconds : list of float
@@ -228,7 +228,7 @@ def _keep(network: MLP, state: TrainingState, trainer: Any) -> None:
     """Take over parameters and moments from the engine if they are finite."""
     if not trainer.is_finite():
         raise DivergenceError(
-            f"training diverged in epoch {state.epoch + 1}: its cost is {trainer.cost}, and the network keeps the "
+            f"training diverged in epoch {state.epoch + 1}: its loss is {trainer.cost}, and the network keeps the "
             "parameters of the last finite epoch; a smaller learning_rate or inputs of a smaller scale may help"
         )
     trainer.store(network.parameters, state.moments)
