@@ -5,11 +5,13 @@ Everything else about the package is in pyproject.toml.
 
 import os
 import platform
+import sysconfig
 import tempfile
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_clib import build_clib
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
 
@@ -42,12 +44,37 @@ LIBRARIES = [library("fm_dispatch", ["src/dispatch.c", "src/isa/denormals.c"], [
 LIBRARIES += [library(f"fm_{isa}", [f"src/isa/{isa}.c"], flags) for isa, flags in ISA_FLAGS.items()]
 
 
+class BuildLibraries(build_clib):
+    """Says in a line what is missing to compile anything; these libraries are the first to be compiled."""
+
+    def build_libraries(self, libraries):
+        if not compiles(self.compiler, "#include <stdlib.h>\nint main(void) { return EXIT_SUCCESS; }\n"):
+            raise CompileError(
+                f"fastmlp needs a C compiler, and {self.compiler.compiler[0]!r} does not compile a program: get one by "
+                "'apt install build-essential' (Debian, Ubuntu), 'dnf install gcc' (Fedora) or "
+                "'xcode-select --install' (macOS), or name another one, as CC=clang"
+            )
+        headers = sysconfig.get_path("include")
+        if not Path(headers, "Python.h").exists():
+            raise CompileError(
+                f"fastmlp needs Python's C headers, and there is no Python.h in {headers}: get them by "
+                "'apt install python3-dev' (Debian, Ubuntu) or 'dnf install python3-devel' (Fedora)"
+            )
+        super().build_libraries(libraries)
+
+
 class BuildExtensions(build_ext):
-    """Builds the C libraries first (editable installs leave them out) and uses OpenMP where the compiler has it."""
+    """Builds the C libraries first (editable installs leave them out) and uses OpenMP where the compiler has it.
+
+    The modules are put beside their sources as well, so that the package also works in the folder it is built in,
+    where Python finds the sources before what is installed.
+    """
 
     def run(self):
         self.run_command("build_clib")
         super().run()
+        if not self.inplace:
+            self.copy_extensions_to_source()
 
     def build_extensions(self):
         openmp = ["-fopenmp"] if self.has_openmp() else []
@@ -59,16 +86,24 @@ class BuildExtensions(build_ext):
     def has_openmp(self):
         if os.environ.get("FASTMLP_NO_OPENMP"):
             return False
-        with tempfile.TemporaryDirectory() as folder:
-            source = Path(folder, "probe.c")
-            source.write_text("#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n")
-            try:
-                objects = self.compiler.compile([str(source)], folder, extra_postargs=["-fopenmp"])
-                self.compiler.link_executable(objects, str(Path(folder, "probe")), extra_postargs=["-fopenmp"])
-            except (CompileError, LinkError):
-                print("fastmlp: the compiler has no OpenMP; building for one thread")
-                return False
-        return True
+        program = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
+        if compiles(self.compiler, program, "-fopenmp"):
+            return True
+        print("fastmlp: the compiler has no OpenMP; building for one thread")
+        return False
+
+
+def compiles(compiler, program, *flags):
+    """Whether a C program can be compiled and linked."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "probe.c")
+        source.write_text(program)
+        try:
+            objects = compiler.compile([str(source)], folder, extra_postargs=list(flags))
+            compiler.link_executable(objects, str(Path(folder, "probe")), extra_postargs=list(flags))
+        except (CompileError, LinkError):
+            return False
+    return True
 
 
 def extension(path):
@@ -85,5 +120,5 @@ def extension(path):
 setup(
     libraries=LIBRARIES,
     ext_modules=cythonize([extension(path) for path in sorted(Path("fastmlp").rglob("*.pyx"))]),
-    cmdclass={"build_ext": BuildExtensions},
+    cmdclass={"build_clib": BuildLibraries, "build_ext": BuildExtensions},
 )

@@ -10,6 +10,13 @@ True
 
 import os
 
+try:
+    import fastmlp._kernels as _kernels  # noqa: F401, PLR0402 - says of itself that it is not there
+except ImportError as error:
+    from fastmlp.errors import refuse_import
+
+    refuse_import(error)
+
 from fastmlp import callbacks, kernels, training
 from fastmlp.config import show_config
 from fastmlp.datasets import load_mnist

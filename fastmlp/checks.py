@@ -28,6 +28,7 @@ __all__ = [
     "rows",
     "sample_weights",
     "shapes",
+    "verbosity",
 ]
 
 
@@ -83,6 +84,22 @@ def boolean(name: str, value: object) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, not {value!r:.80}")
     return bool(value)
+
+
+def verbosity(value: object) -> bool | int:
+    """Return True, False, or a number of epochs; 1 is one epoch, and not True.
+
+    Examples
+    --------
+    >>> from fastmlp.checks import verbosity
+    >>> verbosity(True), verbosity(10)
+    (True, 10)
+    """
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if not isinstance(value, Integral):
+        raise TypeError(f"verbose must be True, False or a whole number of epochs, not {value!r:.80}")
+    return integer("verbose", value, least=0)
 
 
 def path(name: str, value: str | bytes | os.PathLike[str]) -> str:
@@ -320,8 +337,9 @@ def _values(name: str, array: Array, loss: str) -> Float32:
 
 def _finite_rows(name: str, X: Any) -> Array | SparseRows:
     if not is_sparse(X):
-        _require_finite(name, X)
-        return X
+        array: Array = X
+        _require_finite(name, array)
+        return array
     try:
         sparse = SparseRows(X)
     except ValueError as error:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
 import fastmlp
-from fastmlp import threads
+from fastmlp import _arguments, threads
 
 if TYPE_CHECKING:
     from fastmlp.network import MLP
@@ -48,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0
     """
     try:
-        # only --help and --version make argparse exit: the errors of _Parser are ValueErrors
+        # only --help and --version make argparse exit: the errors of usage are ValueErrors
         with suppress(SystemExit), warnings.catch_warnings():
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = _show_warning
@@ -87,6 +86,12 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    output = sys.stdout
+    with redirect_stdout(sys.stderr if options.json == "-" else output):
+        _train_and_report(options, output)
+
+
+def _train_and_report(options: argparse.Namespace, output: TextIO) -> None:
     start = time.perf_counter()
     if options.plot:
         from fastmlp import plots  # noqa: PLC0415 - first, so that its absence does not cost a training
@@ -111,7 +116,7 @@ def _train(options: argparse.Namespace) -> None:
             batch_size=options.batch_size,
             optimizer=fastmlp.Adam(learning_rate=options.learning_rate),
             validation_data=(Xv, yv),
-            verbose=not options.quiet,
+            verbose=0 if options.quiet else 1,  # a line every epoch
         )
     except KeyboardInterrupt:
         if not options.save:
@@ -123,7 +128,11 @@ def _train(options: argparse.Namespace) -> None:
 
     test = network.evaluate(Xt, yt)
     if options.json:
-        _write_json(options, network, history, test, time.perf_counter() - start)
+        text = _as_json(options, network, history, test, time.perf_counter() - start)
+        if options.json == "-":
+            output.write(text)
+        else:
+            Path(options.json).write_text(text, encoding="utf-8")
     if options.plot:
         written = plots.write_all(options.plot, history, Xt, yt, network.predict_proba(Xt))
         if "digits.png" not in written:
@@ -136,22 +145,24 @@ def _load(data: str, split: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[A
     return fastmlp.load_mnist(split, path=None if data == "mnist" else data)
 
 
-def _write_json(
+def _as_json(
     options: argparse.Namespace, network: MLP, history: History, test: dict[str, float], seconds: float
-) -> None:
+) -> str:
     import json  # noqa: PLC0415 - few commands need it
 
     config = {name: value for name, value in vars(options).items() if name not in ("command", "run")}
-    keys = ("cost", "seconds", "validation_loss", "validation_accuracy")
-    rows = zip(history.loss, history.seconds, history.validation_loss, history.validation_accuracy, strict=True)
-    report = {
+    # the loss also by the name that the tutorial's lines have for it
+    keys = ("loss", "cost", "seconds", "validation_loss", "validation_accuracy")
+    columns = history.loss, history.loss, history.seconds, history.validation_loss, history.validation_accuracy
+    rows = zip(*columns, strict=True)
+    result = {
         "config": {**config, "layer_sizes": network.layer_sizes, "threads": options.threads or threads.available()},
         "epochs": [{"epoch": epoch, **dict(zip(keys, row, strict=True))} for epoch, row in enumerate(rows, start=1)],
         "test_loss": test["loss"],
         "test_accuracy": test["accuracy"],
         "total_seconds": seconds,
     }
-    Path(options.json).write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    return json.dumps(result, indent=2, allow_nan=False) + "\n"
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -189,15 +200,8 @@ def _info(_: argparse.Namespace) -> None:
 # ---- the command line
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser that tells its errors as `main` tells all others."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message} (see {self.prog} --help)")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = _arguments.Parser(
         prog="fastmlp",
         description="Trains multilayer perceptrons on CPUs, fast.",
         epilog="Exit status: 0; 2 after an error, told in one line on standard error; 130 after Ctrl-C.",
@@ -218,20 +222,24 @@ def _parser() -> argparse.ArgumentParser:
     _add_data(train)
     train.add_argument(
         "--hidden",
-        type=_sizes,
+        type=_arguments.sizes,
         default="256,256",
         metavar="N,N...",
         help="units of the hidden layers (default: %(default)s)",
     )
     train.add_argument(
         "--epochs",
-        type=_count,
+        type=_arguments.count,
         default=15,
         metavar="N",
         help="passes over the training images (default: %(default)s)",
     )
-    train.add_argument("--batch-size", type=_count, default=100, metavar="N", help="rows a step (default: %(default)s)")
-    train.add_argument("--learning-rate", type=_rate, default=0.001, metavar="X", help="of Adam (default: %(default)s)")
+    train.add_argument(
+        "--batch-size", type=_arguments.count, default=100, metavar="N", help="rows a step (default: %(default)s)"
+    )
+    train.add_argument(
+        "--learning-rate", type=_arguments.rate, default=0.001, metavar="X", help="of Adam (default: %(default)s)"
+    )
     train.add_argument(
         "--init",
         choices=("he", "glorot", "normal"),
@@ -240,25 +248,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument(
         "--seed",
-        type=_seed,
+        type=_arguments.seed,
         default=0,
         metavar="N",
         help="the same seed gives the same network (default: %(default)s)",
     )
-    train.add_argument("--threads", type=_count, metavar="N", help="at most N threads (default: as it pays)")
-    train.add_argument("--save", type=_file, metavar="FILE", help="write the network, as safetensors")
+    train.add_argument("--threads", type=_arguments.count, metavar="N", help="at most N threads (default: as it pays)")
+    train.add_argument("--save", type=_arguments.file, metavar="FILE", help="write the network, as safetensors")
     train.add_argument(
         "--plot",
-        type=_directory,
+        type=_arguments.directory,
         metavar="DIRECTORY",
         help="write pictures: learning curves, digits, confusion matrix, worst mistakes (needs matplotlib)",
     )
     train.add_argument(
         "--json",
-        type=_file,
+        type=_arguments.file_or_output,
         metavar="FILE",
-        help="write options, costs, accuracies and times; total_seconds is from the loading of the data to "
-        "the result of the test",
+        help="write options, losses (each epoch's also as cost, its name in the lines), accuracies and times; "
+        "total_seconds is from the loading of the data to the result of the test; - is standard output, and all "
+        "else goes to standard error then",
     )
     train.add_argument("--quiet", action="store_true", help="print the last line alone, the accuracy")
 
@@ -306,59 +315,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
+        type=_arguments.data,
         default="mnist",
         metavar="mnist|DIRECTORY",
         help="MNIST itself, or a directory with four files named as MNIST's (default: %(default)s)",
     )
-
-
-def _count(text: str) -> int:
-    with suppress(ValueError):
-        # up to what a C int holds
-        if 1 <= int(text) < 2**31:
-            return int(text)
-    raise argparse.ArgumentTypeError(f"wanted a whole number from 1, got {text!r}")
-
-
-def _seed(text: str) -> int:
-    with suppress(ValueError):
-        if 0 <= int(text) < 2**64:
-            return int(text)
-    raise argparse.ArgumentTypeError(f"wanted a whole number from 0 to 2**64 - 1, got {text!r}")
-
-
-def _rate(text: str) -> float:
-    with suppress(ValueError):
-        if 0 < float(text) < math.inf:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"wanted a positive number, got {text!r}")
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(_count(size) for size in text.split(","))
-    except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(f"wanted whole numbers from 1 as in 256,256, got {text!r}") from None
-
-
-def _file(text: str) -> str:
-    """Refuse before the training what could not be written after it."""
-    path = Path(text)
-    if path.exists() and not path.is_file():
-        raise argparse.ArgumentTypeError(f"{text!r} is no file")
-    if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r} cannot be written: there is no directory {str(path.parent)!r}")
-    for place in (path.parent, path):
-        if place.exists() and not os.access(place, os.W_OK):
-            raise argparse.ArgumentTypeError(f"{text!r} cannot be written: no permission")
-    return text
-
-
-def _directory(text: str) -> str:
-    """Refuse before the training what could not be made or filled after it."""
-    place = next(place for place in (Path(text), *Path(text).absolute().parents) if place.exists())
-    if not place.is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r} cannot be a directory: {str(place)!r} is a file")
-    if not os.access(place, os.W_OK):
-        raise argparse.ArgumentTypeError(f"{text!r} cannot be written: no permission in {str(place)!r}")
-    return text

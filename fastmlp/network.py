@@ -227,7 +227,7 @@ class MLP:
         sample_weight: ArrayLike | None = None,
         shuffle: bool = True,
         callbacks: Sequence[Callback] = (),
-        verbose: bool = True,
+        verbose: bool | int = True,
     ) -> History:
         """Train the network, from where it stands: a second call goes on, optimizer state included.
 
@@ -252,8 +252,9 @@ class MLP:
         shuffle : bool, default True
             A new order of the rows each epoch, drawn from the seed.
         callbacks : sequence of fastmlp.callbacks.Callback
-        verbose : bool, default True
-            Show progress: a line an epoch on standard output and, on a terminal, a progress bar.
+        verbose : bool or int, default True
+            Show progress: on standard output lines of epochs, at least half a second apart, or every k epochs for a
+            number k; and a bar on a terminal or in a notebook. False or 0: nothing.
 
         Returns
         -------
@@ -267,7 +268,7 @@ class MLP:
         RuntimeError
             `fit` is already running on this network: in another thread, or around the callback that calls it.
         DivergenceError
-            The cost or a parameter is no longer finite; the network is as after the last finite epoch.
+            The loss or a parameter is no longer finite; the network is as after the last finite epoch.
         KeyboardInterrupt
             On Ctrl-C, between two batches; the network is as after the last whole batch and may be used on.
 

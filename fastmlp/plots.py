@@ -1,11 +1,13 @@
 """Pictures of a training, and of what a network makes of a data set (needs matplotlib, the extra ``plot``).
 
 Every function returns a ``matplotlib.figure.Figure`` of its own: pyplot, and with it the choice of a display,
-is not touched. ``figure.savefig("name.png")`` writes one; a notebook shows it as it is.
+is not touched. ``figure.savefig("name.png")`` writes one; a notebook shows it where it is a cell's last value, or by
+``display(figure)``.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from pathlib import Path
@@ -28,12 +30,22 @@ if TYPE_CHECKING:
 __all__ = ["confusion_matrix", "digits", "learning_curves", "worst_mistakes", "write_all"]
 
 BLUE, RED, GREY, PALE = "#2166ac", "#b2182b", "#666666", "#e3e3e3"
+LEGEND = "Below: what each was read as (and is, if that is wrong), and how surely"
+
+
+class Picture(Figure):  # type: ignore[misc, unused-ignore]  # misc where matplotlib is missing
+    """A figure that a notebook shows without pyplot; where pyplot has taken over the showing, it has the word."""
+
+    def _repr_png_(self) -> bytes:
+        page = io.BytesIO()
+        self.savefig(page, format="png")
+        return page.getvalue()
 
 
 def learning_curves(history: History) -> Figure:
-    """Draw the cost of every epoch and, where there is one, the accuracy on the validation set.
+    """Draw the loss of every epoch and, where there is one, the accuracy on the validation set.
 
-    The cost is on a logarithmic scale when it falls by more than a factor of 10.
+    The loss is on a logarithmic scale when it falls by more than a factor of 10.
 
     Parameters
     ----------
@@ -50,15 +62,15 @@ def learning_curves(history: History) -> Figure:
     >>> from fastmlp.plots import learning_curves
     >>> history = SimpleNamespace(loss=[0.5, 0.2], validation_loss=[], validation_accuracy=[], seconds=[1, 1])
     >>> learning_curves(history).axes[0].get_title(loc="left")
-    'Cost'
+    'Loss'
     """
     epochs = np.arange(1, len(history.loss) + 1)
     panels = 2 if history.validation_accuracy else 1
-    figure = Figure(figsize=(5.5 * panels, 4), dpi=150, layout="constrained")
+    figure = Picture(figsize=(5.5 * panels, 4), dpi=150, layout="constrained")
     axes = figure.subplots(1, panels, squeeze=False)[0]
 
     dots = {"marker": "o", "markersize": 3.5}
-    for ax, title in zip(axes, ["Cost", "Accuracy on the validation set, %"], strict=False):
+    for ax, title in zip(axes, ["Loss", "Accuracy on the validation set, %"], strict=False):
         ax.set_title(title, loc="left", fontsize=11)
         ax.set_xlabel("epoch")
         ax.xaxis.set_major_locator(MaxNLocator(nbins=12, integer=True, min_n_ticks=1))
@@ -72,8 +84,8 @@ def learning_curves(history: History) -> Figure:
     ):
         if values:
             axes[0].plot(epochs, values, **dots, color=colour, label=f"{name}: {values[-1]:.4g} at the end")
-    costs = [*history.loss, *history.validation_loss]
-    if min(costs) > 0 and max(costs) > 10 * min(costs):
+    losses = [*history.loss, *history.validation_loss]
+    if min(losses) > 0 and max(losses) > 10 * min(losses):
         axes[0].set_yscale("log")
         axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes[0].yaxis.set_major_formatter(FormatStrFormatter("%g"))
@@ -83,9 +95,9 @@ def learning_curves(history: History) -> Figure:
     if history.validation_accuracy:
         percent = 100 * np.asarray(history.validation_accuracy)
         best = int(percent.argmax())
-        axes[1].plot(epochs, percent, **dots, color=RED, label=f"{percent[-1]:.2f} % at the end")
+        axes[1].plot(epochs, percent, **dots, color=RED, label=f"{percent[-1]:.2f}% at the end")
         ring = {"marker": "o", "markersize": 9, "markerfacecolor": "none", "linestyle": "none", "color": RED}
-        axes[1].plot(epochs[best], percent[best], **ring, label=f"best: {percent[best]:.2f} % in epoch {epochs[best]}")
+        axes[1].plot(epochs[best], percent[best], **ring, label=f"best: {percent[best]:.2f}% in epoch {epochs[best]}")
         axes[1].legend(frameon=False, loc="lower right")
     return figure
 
@@ -129,14 +141,15 @@ def digits(
     captions = [
         (f"{predictions[i]}{f', is {labels[i]}' if wrong[i] else ''}", _percent(probabilities[i].max())) for i in shown
     ]
-    title = f"The first {len(shown)} rows: {np.count_nonzero(wrong[: len(shown)])} wrong"
+    title = f"The first {len(shown)} rows: {np.count_nonzero(wrong[: len(shown)])} wrong. {LEGEND}"
     return _page(images[: len(shown)], captions, wrong, title, columns=10)
 
 
 def confusion_matrix(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> Figure:
     """Draw how often each label was predicted as each, with the share of every label that was recognised.
 
-    Right answers are on the diagonal, in blue; the redder a cell, the more frequent that mistake.
+    Right answers are on the diagonal, in blue: the paler, the smaller the share of that label that was recognised,
+    beside the other labels. The redder a cell, the more frequent that mistake.
 
     Parameters
     ----------
@@ -172,12 +185,14 @@ def confusion_matrix(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> Figure:
     redness = np.sqrt(mistakes / max(mistakes.max(), 1))
 
     colours = colormaps["Reds"](0.05 + 0.7 * redness)
+    of_label = counts.sum(axis=1)
+    missed = 1 - counts.diagonal() / np.maximum(of_label, 1)
+    colours[diagonal] = colormaps["Blues"](0.6 - 0.5 * missed / (missed.max() or 1))
     colours[counts == 0] = 1
-    colours[diagonal] = colormaps["Blues"](0.35)
 
     # shrinks for very many labels, so that the picture stays of a size that can be drawn
     cell = min(0.6, 18 / m)
-    figure = Figure(figsize=(cell * (m + 1) + 1.4, cell * m + 1.4), dpi=150, layout="constrained")
+    figure = Picture(figsize=(cell * (m + 1) + 1.4, cell * m + 1.4), dpi=150, layout="constrained")
     ax = figure.subplots()
     ax.set_title(f"{right:,} of {total:,} right ({right / total:.2%})", loc="left", fontsize=11, pad=10)
     ax.imshow(colours, interpolation="nearest")
@@ -188,8 +203,8 @@ def confusion_matrix(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> Figure:
         # outside the layout, which would measure each
         ax.text(j, i, f"{counts[i, j]:,}", ha="center", color=colour, in_layout=False, **text)
     ax.text(m - 0.4, -0.8, "recognised", color=GREY, **text)
-    for i, of_label in enumerate(counts.sum(axis=1)):
-        share = f"{counts[i, i] / of_label:.1%}" if of_label else "none"
+    for i in range(m):
+        share = f"{1 - missed[i]:.1%}" if of_label[i] else "none"
         ax.text(m - 0.4, i, share, color=GREY, **text)
     ax.set_xlabel("prediction")
     ax.set_ylabel("label")
@@ -238,6 +253,7 @@ def worst_mistakes(
     title = f"{len(wrong):,} of {len(images):,} rows are wrong"
     if len(wrong) > len(worst):
         title += f"; the {len(worst)} surest of them"
+    title += f". {LEGEND}" if len(worst) else ""
     return _page(images[worst], captions, np.ones(len(worst), bool), title, columns=6)
 
 
@@ -329,7 +345,7 @@ def _page(
     side, gap = 10 / columns, 0.08
     height = 1 + 0.24 / side
     size = (columns * side * (1 + gap), lines * side * (height + gap) + 0.45)
-    figure = Figure(figsize=size, dpi=150)
+    figure = Picture(figsize=size, dpi=150)
     ax = figure.add_axes((0.01, 0.005, 0.98, 1 - 0.4 / size[1]))
     ax.set_title(title, loc="left", fontsize=11)
     ax.set_axis_off()

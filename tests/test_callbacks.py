@@ -1,13 +1,16 @@
 """Callbacks: what they are told and when, and the progress that fit shows."""
 
 import io
+import re
 import sys
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
-from fastmlp import MLP, SGD, DivergenceError
+from fastmlp import MLP, SGD, DivergenceError, callbacks
 from fastmlp.callbacks import Callback, Progress, ProgressBar, epoch_line
 from fastmlp.training import History
 
@@ -192,10 +195,62 @@ def test_a_line_an_epoch(capsys):
     assert err == ""
 
 
-def test_silence(capsys):
+@pytest.mark.parametrize("verbose", [False, 0])
+def test_silence(capsys, verbose):
     net, X, y = problem()
-    net.fit(X, y, epochs=2, verbose=False)
+    net.fit(X, y, epochs=2, verbose=verbose)
     assert capsys.readouterr() == ("", "")
+
+
+def told(capsys):
+    """The epochs whose lines were printed."""
+    return [int(re.match(r"Epoch: (\d+) cost=", line)[1]) for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("verbose", "lines"), [(1, [1, 2, 3, 4, 5, 6, 7]), (3, [1, 3, 6, 7]), (np.int64(7), [1, 7]), (100, [1, 7])]
+)
+def test_a_line_every_so_many_epochs_and_for_the_first_and_the_last(capsys, verbose, lines):
+    net, X, y = problem()
+    net.fit(X, y, epochs=7, verbose=verbose)
+    assert told(capsys) == lines
+
+
+def test_lines_of_quick_epochs_are_half_a_second_apart(capsys, monkeypatch):
+    net, X, y = problem()
+    now = iter(np.arange(0, 1e6, 0.125))  # each look at the clock, one an epoch and one a line, is an eighth later
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(perf_counter=lambda: next(now)))
+    net.fit(X, y, epochs=10)
+    # a line at 0.125, the next one is due from 0.625 on
+    assert told(capsys) == [1, 5, 9, 10]
+
+
+@pytest.mark.parametrize("error", [RuntimeError(), KeyboardInterrupt()])
+def test_the_last_epoch_has_its_line_also_where_training_ends_early(capsys, error):
+    net, X, y = problem()
+
+    class Stop(Callback):
+        def on_epoch_end(self, progress):
+            if len(progress.history.loss) == 3:
+                raise error
+
+    with pytest.raises(type(error)):
+        net.fit(X, y, epochs=9, callbacks=[Stop()], verbose=100)
+    assert told(capsys) == [1, 3]
+
+
+def test_a_bar_may_be_used_again(capsys):
+    net, X, y = problem()
+    bar = ProgressBar(every=2)
+    for _ in range(2):
+        net.fit(X, y, epochs=3, callbacks=[bar], verbose=False)
+        assert told(capsys) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("every", [0, True, 0.5])
+def test_every_is_a_whole_number_from_1(every):
+    with pytest.raises((ValueError, TypeError), match="every must be"):
+        ProgressBar(every)
 
 
 class Terminal(io.StringIO):
@@ -231,6 +286,49 @@ def test_the_bar_is_closed_whatever_other_callbacks_raise(monkeypatch):
     with pytest.raises(RuntimeError):
         net.fit(X, y, epochs=1, callbacks=[Failing("on_fit_end", RuntimeError()), bar], verbose=False)
     assert bar._bar.disable
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    """A function that makes this process look like the kernel of a notebook, and gives the bars that it makes."""
+
+    def begin(shell):
+        made = []
+        chosen = SimpleNamespace(tqdm=lambda **options: made.append(tqdm(**options)) or made[-1])
+        monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+        monkeypatch.setitem(sys.modules, "tqdm.autonotebook", chosen)
+        return made
+
+    return begin
+
+
+def test_a_notebook_has_a_bar_on_the_output_of_the_lines(notebook, monkeypatch):
+    page = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", page)
+    made = notebook(SimpleNamespace(kernel=object()))
+    net, X, y = problem()
+    net.fit(X, y, epochs=2, batch_size=4, verbose=1)
+    assert len(made) == 1
+    assert made[0].fp.getvalue() == page.getvalue()
+    assert re.search(r"\d+/100 .*\rEpoch: 1 cost=\S+ seconds=\S+\n.*\rEpoch: 2 cost=", page.getvalue(), re.DOTALL)
+
+
+@pytest.mark.parametrize("shell", [None, SimpleNamespace()], ids=["IPython imported alone", "IPython in a terminal"])
+def test_what_is_no_notebook_has_a_bar_on_terminals_only(notebook, shell):
+    made = notebook(shell)
+    net, X, y = problem()
+    net.fit(X, y, epochs=1)
+    assert not made
+
+
+def test_the_choice_of_a_bar_warns_of_nothing(notebook, monkeypatch, recwarn):
+    notebook(SimpleNamespace(kernel=object()))
+    monkeypatch.delitem(sys.modules, "tqdm.autonotebook")
+    monkeypatch.setitem(sys.modules, "ipykernel.zmqshell", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    net, X, y = problem()
+    net.fit(X, y, epochs=1)
+    assert not recwarn.list
 
 
 def test_no_standard_error_at_all(capsys, monkeypatch):

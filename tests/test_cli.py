@@ -165,13 +165,23 @@ def test_json_has_the_whole_result(run, data, tmp_path):
     }
     assert [epoch["epoch"] for epoch in result["epochs"]] == [1, 2, 3]
     for epoch, line in zip(result["epochs"], out.splitlines(), strict=False):
-        assert list(epoch) == ["epoch", "cost", "seconds", "validation_loss", "validation_accuracy"]
+        assert list(epoch) == ["epoch", "loss", "cost", "seconds", "validation_loss", "validation_accuracy"]
+        assert epoch["loss"] == epoch["cost"]
         shown = dict(word.split("=") for word in line.split()[2:])
         for name, text in shown.items():
             assert epoch[name] == pytest.approx(float(text), rel=1e-2, abs=1e-2)
     assert f"Accuracy: {result['test_accuracy']:.4f}" == out.splitlines()[-1]
     assert result["test_loss"] > 0
     assert result["total_seconds"] > sum(epoch["seconds"] for epoch in result["epochs"])
+
+
+def test_json_on_standard_output_has_it_to_itself(run, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run("train", "--data", data, *FAST, "--json", "-")
+    assert status == 0
+    assert len(json.loads(out)["epochs"]) == 2
+    assert [line.split()[0] for line in err.splitlines()] == ["Epoch:", "Epoch:", "Accuracy:"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_defaults_are_the_tutorials_job(run, data, tmp_path):
@@ -364,7 +374,8 @@ def test_version_and_help(run):
         ),
         (("train", "--json", ""), "argument --json: '' is no file"),
         (("train", "--plot", f"{__file__}/x"), "argument --plot: "),
-        (("train", "--data", "/no/such/place"), "/no/such/place"),
+        (("train", "--data", "/no/such/place"), "argument --data: wanted 'mnist', or a directory with four files"),
+        (("evaluate", "model", "--data", __file__), "argument --data: wanted 'mnist', or a directory with four files"),
         (("train", "digits"), "unrecognized arguments: digits"),
         (("evaluate",), "the following arguments are required: MODEL"),
         (("evaluate", "/no/such/model"), "/no/such/model: No such file or directory"),
@@ -382,6 +393,30 @@ def test_bad_command_lines(refused, arguments, message):
 
 def test_usage_errors_point_to_the_help(refused):
     assert refused("train", "--epochs", "0").endswith("(see fastmlp train --help)\n")
+    assert refused("tarin").endswith("(see fastmlp --help)\n")
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate MODEL", "predict MODEL IMAGE", "info"])
+def test_an_unknown_option_leads_to_the_help_that_lists_the_known(refused, run, command):
+    line = refused(*command.split(), "--nonsense", "3")
+    name = command.split()[0]
+    assert line.endswith(f"unrecognized arguments: --nonsense 3 (see fastmlp {name} --help)\n")
+    assert run(name, "--help")[1].startswith(f"usage: fastmlp {name} ")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (["--lr", "1"], "--learning-rate"),
+        (["--learning_rate=1"], "--learning-rate"),
+        (["--bs", "5"], "--batch-size"),
+        (["--epoch", "3"], "--epochs"),
+        (["--epoch", "3", "--hiden", "4"], "--epochs or --hidden"),
+    ],
+)
+def test_an_unknown_option_is_answered_with_the_one_that_is_meant(refused, given, meant):
+    expected = f"unrecognized arguments: {' '.join(given)}; did you mean {meant}? (see fastmlp train --help)\n"
+    assert refused("train", *given).endswith(expected)
 
 
 def test_places_without_permission(refused, tmp_path):
@@ -393,6 +428,12 @@ def test_places_without_permission(refused, tmp_path):
     tmp_path.chmod(0o500)
     assert "cannot be written: no permission" in refused("train", "--json", tmp_path / "new")
     assert "cannot be written: no permission in" in refused("train", "--plot", tmp_path / "new")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the place that nobody may write is Linux's")
+@pytest.mark.parametrize("option", ["--plot", "--save", "--json"])
+def test_places_without_permission_even_for_root(refused, option):
+    assert f"argument {option}: '/proc/x' cannot be written: no permission" in refused("train", option, "/proc/x")
 
 
 def test_nothing_is_made_by_a_refused_command(refused, tmp_path):

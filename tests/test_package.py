@@ -4,9 +4,12 @@ import doctest
 import importlib
 import importlib.metadata
 import inspect
+import os
 import pkgutil
 import re
+import shutil
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +77,44 @@ print(state() == before)
 """
     result = run_python(program)
     assert (result.returncode, result.stdout, result.stderr) == (0, "True\n", "")
+
+
+@pytest.fixture(scope="module")
+def uncompiled(tmp_path_factory):
+    """A folder with the package's Python files alone, as in a clone in which nothing has been built."""
+    folder = tmp_path_factory.mktemp("clone")
+    ignored = shutil.ignore_patterns("*.so", "mnist", "__pycache__")
+    shutil.copytree(Path(fastmlp.__file__).parent, folder / "fastmlp", ignore=ignored)
+    return folder
+
+
+def test_sources_that_are_not_compiled_say_so_and_what_to_type(run_python, uncompiled):
+    finished = run_python("import fastmlp", env={"PYTHONPATH": str(uncompiled)})
+    assert finished.returncode == 1
+    assert finished.stderr.splitlines()[-1] == (
+        f"ImportError: {uncompiled} holds the sources of fastmlp, not compiled for this Python: "
+        "type 'pip install .' there, or start Python in another folder to use what is installed"
+    )
+
+
+def test_other_failures_of_the_import_keep_their_own_words(run_python, uncompiled, tmp_path):
+    (tmp_path / "numpy.py").write_text("raise ImportError('no NumPy today')")
+    path = os.pathsep.join([str(tmp_path), str(Path(fastmlp.__file__).parents[1])])
+    finished = run_python("import fastmlp", env={"PYTHONPATH": path})
+    assert finished.stderr.splitlines()[-1] == "ImportError: no NumPy today"
+
+
+@pytest.mark.parametrize("program", ["the script", "python -m"])
+@pytest.mark.parametrize("fault", ["not compiled", "FASTMLP_ISA"])
+def test_the_command_says_in_one_line_why_it_cannot_start(run_python, uncompiled, tmp_path, program, fault):
+    folder = uncompiled if fault == "not compiled" else Path(fastmlp.__file__).parents[1]
+    script = tmp_path / "fastmlp"  # as pip writes it
+    script.write_text("import sys\nfrom fastmlp.cli import main\nsys.exit(main())\n")
+    arguments = [str(script)] if program == "the script" else ["-m", "fastmlp"]
+    environment = {"PYTHONPATH": str(folder), "FASTMLP_ISA": "bogus" if fault == "FASTMLP_ISA" else None}
+    finished = run_python([*arguments, "info"], env=environment)
+    assert (finished.returncode, finished.stdout) == (2, "")
+    assert re.fullmatch(rf"fastmlp: error: .*{fault}.*\n", finished.stderr)
 
 
 # ---- Names

@@ -47,20 +47,21 @@ def drawn(figure, tmp_path):
 
 def test_learning_curves_show_the_history(tmp_path):
     figure = plots.learning_curves(history([0.5, 0.3, 0.2], [0.6, 0.4, 0.45], [0.8, 0.95, 0.9]))
-    cost, accuracy = figure.axes
-    for line, values in zip(cost.lines, [[0.5, 0.3, 0.2], [0.6, 0.4, 0.45]], strict=True):
+    loss, accuracy = figure.axes
+    assert loss.get_title(loc="left") == "Loss"
+    for line, values in zip(loss.lines, [[0.5, 0.3, 0.2], [0.6, 0.4, 0.45]], strict=True):
         np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3])
         np.testing.assert_array_equal(line.get_ydata(), values)
     curve, best = accuracy.lines
     np.testing.assert_allclose(curve.get_ydata(), [80, 95, 90])
     assert (best.get_xdata()[0], best.get_ydata()[0]) == (2, 95)
-    assert [text.get_text() for text in cost.get_legend().get_texts()] == [
+    assert [text.get_text() for text in loss.get_legend().get_texts()] == [
         "training: 0.2 at the end",
         "validation: 0.45 at the end",
     ]
     assert [text.get_text() for text in accuracy.get_legend().get_texts()] == [
-        "90.00 % at the end",
-        "best: 95.00 % in epoch 2",
+        "90.00% at the end",
+        "best: 95.00% in epoch 2",
     ]
     assert drawn(figure, tmp_path).startswith(PNG)
 
@@ -75,7 +76,7 @@ def test_learning_curves_without_validation(tmp_path):
 @pytest.mark.parametrize(
     ("loss", "scale"), [([175.7, 39.18, 0.83], "log"), ([0.25, 0.1, 0.05], "linear"), ([1.0, 0.0], "linear")]
 )
-def test_the_cost_is_logarithmic_when_it_falls_far(loss, scale, tmp_path):
+def test_the_loss_is_logarithmic_when_it_falls_far(loss, scale, tmp_path):
     figure = plots.learning_curves(history(loss))
     assert figure.axes[0].get_yscale() == scale
     assert drawn(figure, tmp_path).startswith(PNG)
@@ -91,7 +92,7 @@ def test_digits_show_the_first_50_with_what_is_said_of_them(tmp_path):
         expected += [f"{guess}" if guess == label else f"{guess}, is {label}", plots._percent(row[guess])]
     assert texts(figure) == expected
     wrong = (labels != predictions)[:50]
-    assert figure.axes[0].get_title(loc="left") == f"The first 50 rows: {wrong.sum()} wrong"
+    assert figure.axes[0].get_title(loc="left") == f"The first 50 rows: {wrong.sum()} wrong. {plots.LEGEND}"
     assert drawn(figure, tmp_path).startswith(PNG)
 
 
@@ -125,7 +126,8 @@ def test_worst_mistakes_are_the_surest_wrong_answers_in_order(tmp_path):
     assert texts(figure) == expected
     shown = [image.get_array() for image in figure.axes[0].images]
     np.testing.assert_array_equal(shown, images[wrong[:24]].reshape(24, 8, 8))
-    assert figure.axes[0].get_title(loc="left") == f"{len(wrong)} of 200 rows are wrong; the 24 surest of them"
+    title = f"{len(wrong)} of 200 rows are wrong; the 24 surest of them. {plots.LEGEND}"
+    assert figure.axes[0].get_title(loc="left") == title
     assert drawn(figure, tmp_path).startswith(PNG)
 
 
@@ -167,6 +169,25 @@ def test_confusion_matrix_of_unusual_labels(truth, guess, tmp_path):
     names = [f"{name}" for name in sorted({*truth, *guess})]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == names
     assert drawn(figure, tmp_path).startswith(PNG)
+
+
+def test_the_weaker_a_class_the_paler_its_cell_of_right_answers():
+    truth = np.repeat([0, 1, 2, 3], [10, 10, 10, 100])
+    guess = truth.copy()
+    guess[[0, 10, 11, 12, 13]] = 2  # 9 of 10, 6 of 10, 10 of 10; and all of 100, of which there are more
+    colours = plots.confusion_matrix(truth, guess).axes[0].images[0].get_array()
+    brightness = colours[..., :3].sum(axis=2).diagonal()
+    assert brightness[1] > brightness[0] > brightness[2] == brightness[3]
+
+
+def test_a_class_that_is_never_right_has_no_blue():
+    colours = plots.confusion_matrix([0, 1], [0, 0]).axes[0].images[0].get_array()
+    np.testing.assert_array_equal(colours[1, 1], [1, 1, 1, 1])
+
+
+def test_a_notebook_shows_a_figure_by_itself():
+    figure = plots.learning_curves(history([0.5, 0.3]))
+    assert figure._repr_png_().startswith(PNG)
 
 
 def test_large_counts_have_separators():

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastmlp import cautions, checks, threads
 from fastmlp.arrays import Array, Float32
@@ -51,7 +50,7 @@ def fit(
     sample_weight: ArrayLike | None,
     shuffle: bool,
     callbacks: Sequence[Callback],
-    verbose: bool,
+    verbose: bool | int,
 ) -> History:
     """Train a network: `fastmlp.MLP.fit`, which documents the arguments.
 
@@ -64,9 +63,11 @@ def fit(
     epochs = checks.integer("epochs", epochs, least=1)
     batch_size = checks.integer("batch_size", batch_size, least=1)
     shuffle = checks.boolean("shuffle", shuffle)
-    verbose = checks.boolean("verbose", verbose)
+    verbose = checks.verbosity(verbose)
     optimizer = _optimizer(optimizer)
-    callbacks = [*_callbacks(callbacks), ProgressBar()] if verbose else _callbacks(callbacks)
+    callbacks = _callbacks(callbacks)
+    if verbose:
+        callbacks = [*callbacks, ProgressBar(None if verbose is True else verbose)]
     key, call = (os.getpid(), id(network)), object()
     try:
         if _RUNNING.setdefault(key, call) is not call:

@@ -25,7 +25,7 @@ class History:
     Attributes
     ----------
     loss : list of float
-        Mean over the epoch's batches of each batch's mean cost, as the parameters moved.
+        Mean over the epoch's batches of each batch's mean loss, as the parameters moved.
     validation_loss, validation_accuracy : list of float
         After the epoch, on the validation data; empty where there were none. No accuracy for "squared_error".
     seconds : list of float
@@ -121,7 +121,7 @@ def collect(trainer: Trainer, rule: str, before: RunState) -> tuple[Float32, Run
     """
     if not trainer.is_finite():
         raise DivergenceError(
-            f"training diverged in epoch {before.epoch + 1}: its cost is {trainer.cost}, by batch {trainer.batch} of "
+            f"training diverged in epoch {before.epoch + 1}: its loss is {trainer.cost}, by batch {trainer.batch} of "
             f"{trainer.n_batches}, and the network keeps the parameters of the last finite epoch; a smaller "
             "learning_rate or inputs of a smaller scale may help"
         )

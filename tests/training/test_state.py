@@ -163,7 +163,7 @@ def test_divergence_keeps_the_last_finite_epoch(blobs, state):
     for each in (net, steady):
         each.fit(X, y, epochs=2, optimizer=SGD(0.01, 0.9), **options)
     kept = state(net)
-    with pytest.raises(DivergenceError, match=r"diverged in epoch 3: its cost is (nan|inf), .* learning_rate"):
+    with pytest.raises(DivergenceError, match=r"diverged in epoch 3: its loss is (nan|inf), .* learning_rate"):
         net.fit(X, y, epochs=5, optimizer=SGD(1e10, 0.9), **options)
     assert state(net) == kept
     assert np.isfinite(net.predict(X)).all()
@@ -175,7 +175,7 @@ def test_divergence_keeps_the_last_finite_epoch(blobs, state):
 def test_divergence_is_noticed_within_the_epoch():
     net = MLP((1, 1), loss="squared_error")
     X = np.ones((100_000, 1), np.float32)
-    with pytest.raises(DivergenceError, match=r"in epoch 1: its cost is (nan|inf), by batch \d+ of 100000,") as raised:
+    with pytest.raises(DivergenceError, match=r"in epoch 1: its loss is (nan|inf), by batch \d+ of 100000,") as raised:
         net.fit(X, X, epochs=1, batch_size=1, optimizer=SGD(1e10), **QUIET)
     assert int(re.search(r"by batch (\d+)", str(raised.value))[1]) < 100_000
 
@@ -208,7 +208,7 @@ def test_divergence_in_a_later_epoch_keeps_the_earlier_ones(state):
 def test_a_cost_that_overflows_is_a_divergence():
     net = MLP((1, 1), loss="squared_error")
     before = net.parameters.copy()
-    with pytest.raises(DivergenceError, match="its cost is inf"):
+    with pytest.raises(DivergenceError, match="its loss is inf"):
         net.fit([[1.0]], [1e30], epochs=1, optimizer=SGD(1e-20), **QUIET)
     np.testing.assert_array_equal(net.parameters, before)
     assert net._state is None
