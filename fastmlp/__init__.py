@@ -8,7 +8,9 @@
 True
 """
 
+import importlib
 import os
+from types import ModuleType
 
 from fastmlp import callbacks, kernels
 from fastmlp.config import show_config
@@ -32,6 +34,13 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import the modules that few need when they are first asked for."""
+    if name in ("images", "plots", "training"):
+        return importlib.import_module(f"fastmlp.{name}")
+    raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
 
 
 def load(path: str | bytes | os.PathLike[str]) -> MLP:
