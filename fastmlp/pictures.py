@@ -22,6 +22,8 @@ CELLS = 100
 # Parts of the share of the strongest ink are looked at, and of them those of the share of the heaviest kept.
 FAINT = 0.3
 LIGHT = 0.1
+# A digit is in one part or a few; noise, or a page of text, is in many.
+MOST_PARTS = 10
 # Of [0, 1]: what differs less from the ground is no ink, and colours that differ less are one.
 NO_INK = 4 / 255
 ONE_COLOUR = 0.15
@@ -73,7 +75,7 @@ def prepare(image: Any, side: int = 28) -> Prepared:
     Raises
     ------
     ValueError
-        If there is no ink, or an array has another shape, dtype or range.
+        If there is no ink, or too much for one digit, or an array has another shape, dtype or range.
     ImportError
         If Pillow is not installed (the extra ``images``).
 
@@ -140,7 +142,8 @@ def _decoded(image: Any) -> npt.NDArray[Any]:
         # 16 bits a pixel: Pillow's own conversion to 8 would clip them
         return np.asarray(image) / np.float32(65535)
     transparent = image.getbands()[-1] in "Aa" or "transparency" in image.info
-    return np.asarray(image.convert("RGBA" if transparent else "RGB"))
+    image = image.convert("RGBA" if transparent else "RGB")
+    return np.asarray(image.reduce(-(-max(image.size) // LARGEST)))
 
 
 def _cells(array: Floats, size: int) -> Floats:
@@ -266,7 +269,12 @@ def _strong(cells: Floats) -> Mask:
     inner[_rim(index)] = 0
     if inner.max() > LIGHT * mass.max():
         mass = inner
-    return np.asarray((mass > LIGHT * mass.max())[index])
+    heavy = np.asarray(mass > LIGHT * mass.max())
+    if heavy.sum() > MOST_PARTS:
+        raise ValueError(
+            f"the picture shows no single digit: {heavy.sum()} marks of like size stand out from its ground"
+        )
+    return np.asarray(heavy[index])
 
 
 def _parts(mask: Mask) -> npt.NDArray[np.int64]:
@@ -306,8 +314,9 @@ def _centred(ink: Floats, corner: tuple[int, int], unit: float, side: int) -> Fl
     for axis, first in enumerate(corner):
         mass = padded.sum(axis=1 - axis, dtype=np.float64)
         centre = mass @ (np.arange(len(mass)) + 0.5) / mass.sum() - first - margin
-        # MNIST's own centres are from half a pixel before the middle of pixel 14 to half a pixel behind it
-        starts.append(first + margin - math.ceil(side / 2 - centre / unit) * unit)
+        # MNIST's own centres are from half a pixel before the middle of pixel 14 to half a pixel behind it; what is
+        # symmetric is at the very limit, where rounding errors must not move it
+        starts.append(first + margin - math.ceil(side / 2 - centre / unit - 1e-3) * unit)
     y, x = starts
     box = (x, y, x + side * unit, y + side * unit)
     scaled = np.asarray(Image.fromarray(padded).resize((side, side), Image.Resampling.LANCZOS, box=box))

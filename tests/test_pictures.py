@@ -222,6 +222,14 @@ def test_the_camera_s_rotation_is_heeded():
     )
 
 
+def test_a_large_photograph():
+    large = np.kron(bar(), np.ones((40, 40), np.uint8))
+    pixels = prepare(Image.fromarray(large)).pixels
+    np.testing.assert_allclose(pixels, prepare(large).pixels, atol=0.01)
+    assert (pixels > 0.5).any(axis=1).sum() == 20
+    assert (pixels > 0.5).any(axis=0).sum() == 4
+
+
 def test_specks_and_edges_are_left_out():
     dirty = bar(shape=(80, 80))
     dirty[70:72, 5:7] = 0
@@ -239,6 +247,14 @@ def test_an_empty_picture(shape, level):
         prepare(np.full(shape, level, np.uint8))
     with pytest.raises(ValueError, match="the picture is empty"):
         prepare(Image.new("RGBA", shape, (0, level, 0, 0)))
+
+
+def test_noise_and_a_page_of_digits():
+    noise = np.random.default_rng(2).normal(150, 15, (300, 300, 3)).astype(np.uint8)
+    with pytest.raises(ValueError, match=r"no single digit: \d+ marks of like size stand out from its ground"):
+        prepare(noise)
+    with pytest.raises(ValueError, match="no single digit: 12 marks"):
+        prepare(np.tile(bar(), (3, 4)))
 
 
 @pytest.mark.parametrize(
