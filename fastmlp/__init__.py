@@ -8,7 +8,9 @@
 True
 """
 
+import importlib
 import os
+from types import ModuleType
 
 try:
     import fastmlp._kernels as _kernels  # noqa: F401, PLR0402 - says of itself that it is not there
@@ -40,6 +42,13 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import the modules that few need when they are first asked for."""
+    if name in ("images", "plots"):
+        return importlib.import_module(f"fastmlp.{name}")
+    raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
 
 
 def load(path: str | bytes | os.PathLike[str], *, activation: str | None = None, loss: str | None = None) -> MLP:

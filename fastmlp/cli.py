@@ -48,19 +48,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         # only --help and --version make argparse exit: the errors of usage are ValueErrors
+        status = 0
         with suppress(SystemExit), warnings.catch_warnings():
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = _show_warning
             options = _parser().parse_args(argv)
-            options.run(options)
+            status = options.run(options) or 0
         print(end="", flush=True)
-        return 0
+        return status
     except KeyboardInterrupt as stop:
         return _fail(130, ": ".join(["interrupted", *stop.args]))
     except BrokenPipeError:
         return 141
     except OSError as error:
-        return _fail(2, f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}")
+        return _fail(2, f"error: {_reason(error)}")
     except MemoryError as error:
         return _fail(2, f"error: not enough memory: {error}")
     except (ValueError, ImportError, fastmlp.DivergenceError) as error:
@@ -80,6 +81,12 @@ def _fail(status: int, message: str) -> int:
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     print("fastmlp: warning:", " ".join(str(message).split()), file=sys.stderr)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 # ---- the commands
@@ -171,15 +178,22 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(f"{name.capitalize()}: {value:.4f}")
 
 
-def _predict(options: argparse.Namespace) -> None:
-    from fastmlp.images import read_rows  # noqa: PLC0415 - few commands need it
+def _predict(options: argparse.Namespace) -> int:
+    from fastmlp.images import read_prepared, read_rows  # noqa: PLC0415 - few commands need it
 
     network = fastmlp.load(options.model)
-    # all are read before the first is answered, so that a bad file spoils no half of an output
-    batches = [read_rows(file, network.layer_sizes[0]) for file in options.images]
-    for file, rows in zip(options.images, batches, strict=True):
+    n_inputs = network.layer_sizes[0]
+    status = 0
+    for file in options.images:
+        try:
+            rows, how = (read_rows(file, n_inputs), "") if options.raw else read_prepared(file, n_inputs)
+        except (OSError, ValueError, ImportError) as error:
+            status = _fail(2, f"error: {_reason(error)}")
+            continue
+        done = f"  ({how})" if how else ""
         for i, answer in enumerate(_answers(network, rows)):
-            print(f"{file}: {answer}" if len(rows) == 1 else f"{file}[{i}]: {answer}")
+            print(f"{file}: {answer}{done}" if len(rows) == 1 else f"{file}[{i}]: {answer}")
+    return status
 
 
 def _answers(network: MLP, rows: npt.NDArray[np.float32]) -> Iterator[str]:
@@ -285,7 +299,9 @@ def _parser() -> argparse.ArgumentParser:
         "predict",
         help="say what images are",
         description="Prints a line for each image: its file (and its row, where a file has several), the "
-        "label and its probability; or the outputs, when the network was not trained for labels.",
+        "label and its probability; or the outputs, when the network was not trained for labels. An image file may "
+        "be any picture of a digit: it is made one as MNIST has, and the line says how. A file that cannot be read "
+        "has a line on standard error, and does not stop the others.",
         allow_abbrev=False,
     )
     predict.set_defaults(run=_predict)
@@ -294,8 +310,14 @@ def _parser() -> argparse.ArgumentParser:
         "images",
         nargs="+",
         metavar="IMAGE",
-        help="an image file (needs Pillow) of the size that the network was trained on, light on dark as "
-        "MNIST is; or rows or images in a .npy file (uint8, or floats in [0, 1]) or in an IDX file",
+        help="an image file (needs Pillow); or rows or images in a .npy file (uint8, or floats in [0, 1]) or in an "
+        "IDX file, which are taken as they are",
+    )
+    predict.add_argument(
+        "--raw",
+        action="store_true",
+        help="take image files as they are too: of the network's size, light on dark as MNIST is (right for networks "
+        "that read other things than digits)",
     )
 
     info = commands.add_parser(

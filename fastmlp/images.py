@@ -1,10 +1,15 @@
-"""Files to rows: an image file, a ``.npy`` array or an IDX file becomes what a network takes."""
+"""Files to rows: an image file, a ``.npy`` array or an IDX file becomes what a network takes.
+
+An image file is taken as it is, or prepared first: see `prepare`.
+"""
 
 from __future__ import annotations
 
 import math
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +18,16 @@ import numpy.typing as npt
 
 from fastmlp.datasets import read_idx
 from fastmlp.errors import FileFormatError
+from fastmlp.pictures import Prepared, prepare, unit_interval
 
-__all__ = ["read_rows"]
+__all__ = ["Prepared", "prepare", "read_prepared", "read_rows"]
 
 
 def read_rows(path: str | os.PathLike[str], n_inputs: int) -> npt.NDArray[np.float32]:
     """Read the rows of an image file, a ``.npy`` file or an IDX file (gzipped or not).
 
     What a file is, its first bytes say, not its name. Pixels go from 0 (black) to 1 (white), so a network
-    trained on MNIST expects light ink on dark paper; images are neither resized nor inverted.
+    trained on MNIST expects light ink on dark paper. Images are taken as they are; `read_prepared` makes them so.
 
     Parameters
     ----------
@@ -60,15 +66,78 @@ def read_rows(path: str | os.PathLike[str], n_inputs: int) -> npt.NDArray[np.flo
     ((2, 784), dtype('float32'), 0.2)
     """
     path = Path(path)
+    array = _read_array(path)
+    if array is None:
+        with _opened(path) as image:
+            if not _is_image(image.size[::-1], n_inputs):
+                side = math.isqrt(n_inputs)
+                wanted = f"{side}x{side}" if side * side == n_inputs else f"{n_inputs} pixels in all"
+                raise ValueError(f"{path}: the image is {image.width}x{image.height}, the network takes {wanted}")
+            with _decoding(path):
+                array = _grey(image)
+    return _rows(path, array, n_inputs)
+
+
+def read_prepared(path: str | os.PathLike[str], n_inputs: int) -> tuple[npt.NDArray[np.float32], str]:
+    """Read a file as `read_rows` does, but `prepare` what is an image file, if n_inputs is a square number.
+
+    Parameters
+    ----------
+    path : path-like
+        An image file, a ``.npy`` file or an IDX file: arrays are taken as they are.
+    n_inputs : int
+        The number of inputs of the network.
+
+    Returns
+    -------
+    rows : array of float32, shape (n, n_inputs)
+    how : str
+        What was done, as `Prepared.how` tells it; empty where nothing was prepared.
+
+    Raises
+    ------
+    ValueError, FileFormatError, ImportError
+        As those of `read_rows`; also if there is no ink in an image.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> from fastmlp.images import read_prepared
+    >>> paper = Image.new("RGB", (60, 40), "white")
+    >>> paper.paste("navy", (10, 10, 14, 30))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "one.png"
+    ...     paper.save(file)
+    ...     rows, how = read_prepared(file, 784)
+    >>> rows.shape, how
+    ((1, 784), 'inverted')
+    """
+    path = Path(path)
+    array = _read_array(path)
+    if array is not None:
+        return _rows(path, array, n_inputs), ""
+    side = math.isqrt(n_inputs)
+    if side * side != n_inputs:
+        return read_rows(path, n_inputs), ""
+    with _opened(path) as image:
+        with _decoding(path):
+            image.load()
+        try:
+            pixels, how = prepare(image, side)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+    return pixels.reshape(1, n_inputs), how
+
+
+def _read_array(path: Path) -> npt.NDArray[Any] | None:
+    """Return the array of a .npy or an IDX file, or None for a file that is neither."""
     with path.open("rb") as file:
         start = file.read(4)
     if start == b"\x93NUM":
-        array = _read_npy(path)
-    elif start[:2] == b"\x1f\x8b" or _is_idx(start):
-        array = read_idx(path)
-    else:
-        array = _read_image(path, n_inputs)
-    return _scaled(path, _flat(path, array, n_inputs))
+        return _read_npy(path)
+    return read_idx(path) if start[:2] == b"\x1f\x8b" or _is_idx(start) else None
 
 
 def _is_idx(start: bytes) -> bool:
@@ -85,28 +154,31 @@ def _read_npy(path: Path) -> npt.NDArray[Any]:
     return np.asarray(array)
 
 
-def _read_image(path: Path, n_inputs: int) -> npt.NDArray[Any]:
+def _opened(path: Path) -> Any:
     try:
-        from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - an extra
+        from PIL import Image  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise ImportError(f"{path}: image files need Pillow: pip install 'fastmlp[images]'") from error
 
+    with _decoding(path):
+        return Image.open(path)
+
+
+@contextmanager
+def _decoding(path: Path) -> Iterator[None]:
+    """Make the errors of Pillow those of the file."""
+    from PIL import UnidentifiedImageError  # noqa: PLC0415 - an extra
+
     with warnings.catch_warnings():
-        # what Pillow warns of (very large images, odd metadata) is refused below or does not matter
+        # what Pillow warns of (very large images, odd metadata) is refused elsewhere or does not matter
         warnings.simplefilter("ignore")
         try:
-            with Image.open(path) as image:
-                width, height = image.size
-                if _is_image((height, width), n_inputs):
-                    return _grey(image)
+            yield
         except UnidentifiedImageError as error:
             raise FileFormatError(f"{path}: neither an image, nor a .npy file, nor an IDX file") from error
         # Pillow's decoders meet damaged files with exceptions of many types
         except Exception as error:
             raise FileFormatError(f"{path}: not a readable image: {error}") from error
-    side = math.isqrt(n_inputs)
-    wanted = f"{side}x{side}" if side * side == n_inputs else f"{n_inputs} pixels in all"
-    raise ValueError(f"{path}: the image is {width}x{height}, the network takes {wanted}")
 
 
 def _grey(image: Any) -> npt.NDArray[Any]:
@@ -128,7 +200,14 @@ def _is_image(shape: tuple[int, ...], n_inputs: int) -> bool:
     return shape == (side, side) if side * side == n_inputs else len(shape) == 2 and math.prod(shape) == n_inputs
 
 
-def _flat(path: Path, array: npt.NDArray[Any], n_inputs: int) -> npt.NDArray[Any]:
+def _rows(path: Path, array: npt.NDArray[Any], n_inputs: int) -> npt.NDArray[np.float32]:
+    try:
+        return unit_interval(_flat(array, n_inputs))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _flat(array: npt.NDArray[Any], n_inputs: int) -> npt.NDArray[Any]:
     """Return the array as (n, k), having checked its shape."""
     shape = array.shape
     if shape == (n_inputs,) or shape[1:] == (n_inputs,) or _is_image(shape, n_inputs) or _is_image(shape[1:], n_inputs):
@@ -137,17 +216,4 @@ def _flat(path: Path, array: npt.NDArray[Any], n_inputs: int) -> npt.NDArray[Any
     images = (
         f", ({side}, {side}) or (n, {side}, {side})" if side * side == n_inputs else f" or images of {n_inputs} pixels"
     )
-    raise ValueError(f"{path}: the shape is {shape}, the network takes ({n_inputs},), (n, {n_inputs}){images}")
-
-
-def _scaled(path: Path, rows: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    if rows.dtype == np.uint8:
-        return np.asarray(rows / np.float32(255), np.float32)
-    if rows.dtype.kind != "f":
-        raise ValueError(f"{path}: the dtype is {rows.dtype}, wanted uint8 (0 to 255) or floats in [0, 1]")
-    # written so that NaN is refused
-    if not np.all((rows >= 0) & (rows <= 1)):
-        raise ValueError(
-            f"{path}: the values go from {rows.min():g} to {rows.max():g}, wanted floats in [0, 1] or uint8 (0 to 255)"
-        )
-    return np.ascontiguousarray(rows, dtype=np.float32)
+    raise ValueError(f"the shape is {shape}, the network takes ({n_inputs},), (n, {n_inputs}){images}")

@@ -282,7 +282,7 @@ def test_predict_gives_every_kind_of_file_the_same_answer(run, model, tmp_path):
     write_idx(tmp_path / "digit.idx", digit)
     write_idx(tmp_path / "digit.gz", digit)
     names = [tmp_path / name for name in ("digit.png", "digit.npy", "floats.npy", "digit.idx", "digit.gz")]
-    status, out, _ = run("predict", model, *names)
+    status, out, _ = run("predict", "--raw", model, *names)
     assert status == 0
     said = [line.split(": ") for line in out.splitlines()]
     assert [name for name, _ in said] == [str(name) for name in names]
@@ -483,10 +483,15 @@ def test_a_damaged_model(refused, model, tmp_path):
         assert str(tmp_path / "damaged") in refused("evaluate", tmp_path / "damaged")
 
 
-def test_images_that_do_not_fit_spoil_no_half_of_an_output(refused, model, tmp_path):
+def test_a_file_that_does_not_fit_does_not_stop_the_others(run, refused, model, tmp_path):
     np.save(tmp_path / "good.npy", images_of([1]))
     np.save(tmp_path / "bad.npy", np.zeros((28, 28), np.uint8))
-    line = refused("predict", model, tmp_path / "good.npy", tmp_path / "bad.npy")
+    files = [tmp_path / name for name in ("good.npy", "bad.npy", "absent.npy", "good.npy")]
+    status, out, err = run("predict", model, *files)
+    assert status == 2
+    assert re.fullmatch(r"(.*/good\.npy: 1  [01]\.\d{4}\n){2}", out)
+    assert re.fullmatch(r"fastmlp: error: .*/bad\.npy: .*\nfastmlp: error: .*/absent\.npy: No such file.*\n", err)
+    line = refused("predict", model, tmp_path / "bad.npy")
     assert f"bad.npy: the shape is (28, 28), the network takes ({K},), (n, {K}), (6, 6) or (n, 6, 6)" in line
     assert f"{tmp_path}/absent.png: No such file" in refused("predict", model, tmp_path / "absent.png")
     assert f"{tmp_path}: Is a directory" in refused("predict", model, tmp_path)
@@ -495,7 +500,22 @@ def test_images_that_do_not_fit_spoil_no_half_of_an_output(refused, model, tmp_p
 def test_an_image_of_another_size(refused, model, tmp_path):
     images = pytest.importorskip("PIL.Image", reason="writes an image file")
     images.new("L", (28, 28)).save(tmp_path / "large.png")
-    assert "large.png: the image is 28x28, the network takes 6x6" in refused("predict", model, tmp_path / "large.png")
+    line = refused("predict", "--raw", model, tmp_path / "large.png")
+    assert "large.png: the image is 28x28, the network takes 6x6" in line
+    assert "large.png: the picture is empty: nothing" in refused("predict", model, tmp_path / "large.png")
+
+
+def test_predict_prepares_pictures_and_says_how(run, model, tmp_path):
+    images = pytest.importorskip("PIL.Image", reason="writes an image file")
+    paper = np.full((90, 60), 255, np.uint8)
+    paper[10:70, 20:28] = 0
+    images.fromarray(paper).save(tmp_path / "one.png")
+    np.save(tmp_path / "one.npy", np.zeros((SIDE, SIDE), np.uint8))
+    status, out, err = run("predict", model, tmp_path / "one.png", tmp_path / "one.npy")
+    assert (status, err) == (0, "")
+    picture, array = out.splitlines()
+    assert re.fullmatch(r".*/one\.png: \d  [01]\.\d{4}  \(inverted, scaled to 6x6\)", picture)
+    assert re.fullmatch(r".*/one\.npy: \d  [01]\.\d{4}", array)
 
 
 def test_divergence(refused, data, tmp_path):

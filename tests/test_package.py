@@ -152,6 +152,15 @@ def test_the_names_a_user_types():
     assert set(fastmlp.__all__) <= set(namespace)
 
 
+def test_modules_that_few_need_are_attributes_too(run_python):
+    pytest.importorskip("matplotlib", reason="plots need it")
+    program = "import fastmlp\nprint(fastmlp.images.prepare, fastmlp.plots.write_all, fastmlp.training.fit)"
+    result = run_python(program)
+    assert (result.returncode, result.stderr) == (0, "")
+    with pytest.raises(AttributeError, match="module 'fastmlp' has no attribute 'image'"):
+        _ = fastmlp.image
+
+
 def test_errors_are_of_the_kinds_that_python_has():
     assert issubclass(fastmlp.DivergenceError, ArithmeticError)
     assert issubclass(fastmlp.FileFormatError, ValueError)
@@ -208,7 +217,7 @@ def test_every_method_of_a_network_has_an_example(method):
 @pytest.mark.parametrize("name", MODULES)
 def test_the_examples_run(name):
     module = importlib.import_module(name)
-    needs = {"fastmlp.plots": "matplotlib", "fastmlp.images": "PIL"}
+    needs = {"fastmlp.plots": "matplotlib", "fastmlp.images": "PIL", "fastmlp.pictures": "PIL"}
     if name in needs:
         pytest.importorskip(needs[name], reason="the examples need an extra")
     examples = [test for test in doctest.DocTestFinder(exclude_empty=True).find(module, name) if test.examples]
