@@ -96,6 +96,7 @@ def test_a_worker_that_takes_too_long_is_ended(tmp_path, monkeypatch):
         worker.ask("prepare")
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path):
     command = [sys.executable, "-m", "bench", "--quick", "--threads", "1", "--output", str(tmp_path)]
     command += ["--workloads", "tiny,tiny-row", "--peers", "fastmlp,numpy"]
@@ -128,6 +129,7 @@ def test_missing_and_failing_peers_do_not_stop_the_rest(tmp_path, capsys, monkey
     assert [(run["peer"], len(run["turns"])) for run in training["runs"]] == [("broken", 0), ("numpy", 1)]
 
 
+@pytest.mark.slow
 def test_start_leaves_out_what_cannot_be_imported(monkeypatch):
     monkeypatch.setitem(PEERS, "broken", Entry(("no_such_module",), ("fit",)))
     assert set(startup.imports(["broken", "fastmlp"], rounds=1)) == {"numpy", "fastmlp"}

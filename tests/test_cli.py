@@ -201,6 +201,7 @@ def test_init_reaches_the_network(run, data, tmp_path):
     assert cost["he"] != cost["glorot"]
 
 
+@pytest.mark.slow
 def test_plot_writes_the_pictures(run, data, tmp_path):
     pytest.importorskip("matplotlib", reason="draws with matplotlib")
     status, _, err = run("train", "--data", data, *FAST, "--plot", tmp_path / "new" / "pictures")
