@@ -238,6 +238,8 @@ def _draw_races(figure: Any, races: Sequence[Race]) -> None:
 
 
 def _draw_growth(figure: Any, points: Sequence[dict[str, Any]]) -> None:
+    from matplotlib.ticker import NullLocator  # noqa: PLC0415
+
     for i, (quantity, chosen) in enumerate(_quantities(points).items()):
         axes = figure.add_subplot(2, 2, i + 1)
         values = [point["value"] for point in chosen]
@@ -245,7 +247,7 @@ def _draw_growth(figure: Any, points: Sequence[dict[str, Any]]) -> None:
         if all(point["memory"] for point in chosen):
             _draw_line(axes.twinx(), values, [point["memory"] / 1e6 for point in chosen], "C1s--", "MB of a fit")
         axes.set_xticks(values, [f"{value:,}" for value in values], fontsize=7)
-        axes.xaxis.minorticks_off()
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel(quantity)
 
 
