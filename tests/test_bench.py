@@ -12,7 +12,7 @@ import pytest
 # bench is not installed; last, so that fastmlp is the one that is tested.
 sys.path.append(str(Path(__file__).parents[1]))
 
-from bench import __main__, growth, machine, race, report, startup
+from bench import __main__, growth, machine, race, report, startup, tables
 from bench.peers import PEERS, Entry
 from bench.worker import Worker, WorkerError
 from bench.workloads import PREDICTION, TRAINING, Problem, flop_of_training
@@ -333,3 +333,14 @@ def test_charts_name_the_extra(results, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"pip install 'fastmlp\[plot\]'"):
         report.draw(results, tmp_path)
+
+
+@pytest.mark.parametrize("path", tables.PAGES, ids=lambda path: path.parent.name)
+def test_the_readmes_show_the_figures_that_are_kept(path):
+    page, figures = path.read_text(encoding="utf-8"), tables.latest()
+    assert tables.rewritten(page, figures) == page, "run: python -m bench.tables"
+    assert page.count("<!-- figures: ") == page.count("<!-- end -->") > 0
+    for run in figures["training"][0]["runs"]:
+        if run["peer"] == "fastmlp":
+            run["turns"] = [{**turn, "seconds": 1.01 * turn["seconds"]} for turn in run["turns"]]
+    assert tables.rewritten(page, figures) != page
