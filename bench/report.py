@@ -60,7 +60,7 @@ def draw(results: dict[str, Any], folder: Path) -> list[Path]:
     except ImportError:
         raise ImportError("charts need matplotlib: pip install 'fastmlp[plot]'") from None
     paths = []
-    races = [race for race in results["training"] if _best(race, "fastmlp")]
+    races = [race for race in results["training"] if best(race, "fastmlp")]
     if races:
         figure = Figure(figsize=(8, 1 + 1.3 * len(races)), layout="constrained")
         _draw_races(figure, races)
@@ -113,21 +113,21 @@ def _machine(results: dict[str, Any]) -> str:
 
 
 def _training(results: dict[str, Any]) -> str:
-    peers = _peers(results["training"])
+    peers = peers_of(results["training"])
     rows = []
     for race in results["training"]:
-        ours = _best(race, "fastmlp")
+        ours = best(race, "fastmlp")
         row = [race["workload"]]
         if ours is None:
             row += ["-"] * 4
         else:
-            speed = race["flop"] / _seconds(race, ours) / 1e9
-            row += [_time(_seconds(race, ours)), _time(_own_seconds(ours)), f"{speed:.0f}"]
+            speed = race["flop"] / seconds_of(race, ours) / 1e9
+            row += [duration(seconds_of(race, ours)), duration(_own_seconds(ours)), f"{speed:.0f}"]
             row.append(_share(speed, results["peak"], ours["threads"]))
-        row += [_ratio(race, ours, _best(race, peer)) for peer in peers]
+        row += [_ratio(race, ours, best(race, peer)) for peer in peers]
         rows.append([*row, *_verdict(race, ours, peers)])
     heads = ["workload", "fastmlp, an epoch", "by its own clock", "GFLOP/s", "of peak"]
-    return _table([*heads, *peers, "best peer", "target"], rows)
+    return table([*heads, *peers, "best peer", "target"], rows)
 
 
 def _details(race: Race, peak: dict[str, Any]) -> str:
@@ -144,52 +144,56 @@ def _details(race: Race, peak: dict[str, Any]) -> str:
             rows.append([*row, "failed", *["-"] * 7])
             continue
         seconds = [turn["seconds"] / race["epochs"] for turn in record["turns"]]
-        speed = race["flop"] / _seconds(race, record) / 1e9
+        speed = race["flop"] / seconds_of(race, record) / 1e9
         memory = record["warm_up"]["memory"]
-        row += [_time(_seconds(race, record)), f"{_time(min(seconds))} - {_time(max(seconds))}", f"{speed:.3g}"]
+        row += [
+            duration(seconds_of(race, record)),
+            f"{duration(min(seconds))} - {duration(max(seconds))}",
+            f"{speed:.3g}",
+        ]
         row += [_share(speed, peak, record["threads"])]
         row += [f"{record['warm_up']['costs'][0]:.4f}", f"{_last_cost(record):.4f}" + " (!)" * (i in wrong)]
-        row += [_time(record["prepare"] + record["warm_up"]["seconds"])]
+        row += [duration(record["prepare"] + record["warm_up"]["seconds"])]
         row += ["-" if memory is None else f"{memory / 1e6:.0f}"]
         rows.append(row)
     heads = ["", "threads", "an epoch", "from - to", "GFLOP/s", "of peak", "first cost", "last cost", "warm-up"]
-    return f"{title}\n\n" + _table([*heads, "memory, MB"], rows)
+    return f"{title}\n\n" + table([*heads, "memory, MB"], rows)
 
 
 def _prediction(results: dict[str, Any]) -> str:
-    peers = _peers(results["prediction"])
+    peers = peers_of(results["prediction"])
     rows = []
     for race in results["prediction"]:
         row = [race["workload"]]
-        ours = _best(race, "fastmlp")
-        for record in (_best(race, peer) for peer in ["fastmlp", *peers]):
-            row.append("-" if record is None else _time(_seconds(race, record)))
+        ours = best(race, "fastmlp")
+        for record in (best(race, peer) for peer in ["fastmlp", *peers]):
+            row.append("-" if record is None else duration(seconds_of(race, record)))
         if race["target_seconds"] is None:
             row += _verdict(race, ours, peers)
         else:
-            target = f"{_time(race['target_seconds'])}"
+            target = f"{duration(race['target_seconds'])}"
             if ours is not None:
-                target += ", met" if _seconds(race, ours) <= race["target_seconds"] else ", missed"
+                target += ", met" if seconds_of(race, ours) <= race["target_seconds"] else ", missed"
             row += [_verdict({**race, "target": 0}, ours, peers)[0], target]
         rows.append(row)
-    return _table(["workload", "fastmlp", *peers, "best peer", "target"], rows)
+    return table(["workload", "fastmlp", *peers, "best peer", "target"], rows)
 
 
 def _start(start: dict[str, Any]) -> str:
     goals = {goal["peer"]: goal for goal in start["goal"]}
     rows = []
     for name, seconds in start["imports"].items():
-        row = [name, _time(seconds)]
+        row = [name, duration(seconds)]
         goal = goals.get(name, {"error": ""})
         if "error" in goal:
             row += ["-"] * 6
         else:
-            row += [_time(goal[part]) for part in ("seconds", "import", "data", "training")]
+            row += [duration(goal[part]) for part in ("seconds", "import", "data", "training")]
             row += [str(goal["epochs"]), f"{goal['accuracy']:.4f}"]
         rows.append(row)
     to = f"to {start['accuracy']:.0%} on the test set"
     text = "Imports alone are beyond NumPy's, that of NumPy beyond an empty process.\n\n"
-    text += _table(["", "import alone", to, "import", "data", "training", "epochs", "accuracy"], rows)
+    text += table(["", "import alone", to, "import", "data", "training", "epochs", "accuracy"], rows)
     wheel = start.get("wheel", {"error": ""})
     if "error" not in wheel:
         file, unpacked, mnist = (wheel[key] / 1e6 for key in ("file", "unpacked", "mnist"))
@@ -203,13 +207,13 @@ def _growth(points: Sequence[dict[str, Any]]) -> str:
         rows = [
             [
                 f"{point['value']:,}",
-                _time(point["seconds"]),
+                duration(point["seconds"]),
                 f"{point['flop'] / point['seconds'] / 1e9:.3g}",
                 "-" if point["memory"] is None else f"{point['memory'] / 1e6:.1f}",
             ]
             for point in chosen
         ]
-        text.append(_table([quantity, "an epoch", "GFLOP/s", "memory of a fit, MB"], rows))
+        text.append(table([quantity, "an epoch", "GFLOP/s", "memory of a fit, MB"], rows))
         if len(chosen) > 1:
             first, last = chosen[0], chosen[-1]
             power = math.log(last["seconds"] / first["seconds"]) / math.log(last["value"] / first["value"])
@@ -219,15 +223,15 @@ def _growth(points: Sequence[dict[str, Any]]) -> str:
 
 def _draw_races(figure: Any, races: Sequence[Race]) -> None:
     axes = figure.add_subplot()
-    peers = ["fastmlp", *_peers(races)]
+    peers = ["fastmlp", *peers_of(races)]
     height = 0.8 / len(peers)
     for i, peer in enumerate(peers):
         places, lengths = [], []
         for j, race in enumerate(races):
-            ours, theirs = _best(race, "fastmlp"), _best(race, peer)
+            ours, theirs = best(race, "fastmlp"), best(race, peer)
             if ours is not None and theirs is not None:
                 places.append(j + i * height)
-                lengths.append(_seconds(race, theirs) / _seconds(race, ours))
+                lengths.append(seconds_of(race, theirs) / seconds_of(race, ours))
         bars = axes.barh(places, lengths, height * 0.9, label=peer, color=f"C{i}")
         axes.bar_label(bars, fmt="%.1f", padding=2, fontsize=7)
     axes.set_xlabel("time of an epoch, fastmlp = 1 (shorter is faster)")
@@ -238,6 +242,8 @@ def _draw_races(figure: Any, races: Sequence[Race]) -> None:
 
 
 def _draw_growth(figure: Any, points: Sequence[dict[str, Any]]) -> None:
+    from matplotlib.ticker import NullLocator  # noqa: PLC0415
+
     for i, (quantity, chosen) in enumerate(_quantities(points).items()):
         axes = figure.add_subplot(2, 2, i + 1)
         values = [point["value"] for point in chosen]
@@ -245,7 +251,7 @@ def _draw_growth(figure: Any, points: Sequence[dict[str, Any]]) -> None:
         if all(point["memory"] for point in chosen):
             _draw_line(axes.twinx(), values, [point["memory"] / 1e6 for point in chosen], "C1s--", "MB of a fit")
         axes.set_xticks(values, [f"{value:,}" for value in values], fontsize=7)
-        axes.xaxis.minorticks_off()
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel(quantity)
 
 
@@ -266,17 +272,17 @@ def _quantities(points: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, An
     return chosen
 
 
-def _peers(races: Sequence[Race]) -> list[str]:
+def peers_of(races: Sequence[Race]) -> list[str]:
     """Names of all but fastmlp, in the order in which they ran."""
     names = dict.fromkeys(record["peer"] for race in races for record in race["runs"])
     return [name for name in names if name != "fastmlp"]
 
 
-def _best(race: Race, peer: str) -> Record | None:
+def best(race: Race, peer: str) -> Record | None:
     """Return the fastest of a peer's runs that did the work, if one did."""
     wrong = _wrong(race)
     runs = [record for i, record in enumerate(race["runs"]) if i not in wrong and record["peer"] == peer]
-    return min(runs, key=lambda record: _seconds(race, record), default=None)
+    return min(runs, key=lambda record: seconds_of(race, record), default=None)
 
 
 def _wrong(race: Race) -> dict[int, str]:
@@ -304,7 +310,7 @@ def _wrong(race: Race) -> dict[int, str]:
     return wrong
 
 
-def _seconds(race: Race, record: Record) -> float:
+def seconds_of(race: Race, record: Record) -> float:
     """Median of the turns: seconds an epoch, or a call of `predict`."""
     median: float = statistics.median(turn["seconds"] for turn in record["turns"])
     return median / int(race.get("epochs", 1))
@@ -323,17 +329,17 @@ def _last_cost(record: Record) -> float:
 def _ratio(race: Race, ours: Record | None, theirs: Record | None) -> str:
     if ours is None or theirs is None:
         return "-"
-    return f"{_seconds(race, theirs) / _seconds(race, ours):.2f}"
+    return f"{seconds_of(race, theirs) / seconds_of(race, ours):.2f}"
 
 
 def _verdict(race: Race, ours: Record | None, peers: Sequence[str]) -> list[str]:
     """Return the best peer with its ratio, and the target with whether it is met."""
-    best = [record for record in (_best(race, peer) for peer in peers) if record is not None]
+    theirs = [record for record in (best(race, peer) for peer in peers) if record is not None]
     target = f"{race['target']}"
-    if ours is None or not best:
+    if ours is None or not theirs:
         return ["-", target]
-    fastest = min(best, key=lambda record: _seconds(race, record))
-    ratio = _seconds(race, fastest) / _seconds(race, ours)
+    fastest = min(theirs, key=lambda record: seconds_of(race, record))
+    ratio = seconds_of(race, fastest) / seconds_of(race, ours)
     verdict = "met" if ratio >= race["target"] else "missed"
     return [f"{ratio:.2f} ({_name(fastest)})", f"{target}, {verdict}"]
 
@@ -346,14 +352,14 @@ def _name(record: Record) -> str:
     return f"{record['peer']} {record['form']}, {record['threads']} thr"
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
     for unit, size in (("s", 1.0), ("ms", 1e-3)):
         if abs(seconds) >= size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds / 1e-6:.3g} µs"
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     lines = [heads, ["-" * width for width in widths], *rows]
     return "\n".join(

@@ -13,31 +13,43 @@
 #include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #if defined(__x86_64__)
 #define PAUSE() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define PAUSE() __asm__ volatile("isb" ::: "memory") /* `yield` does nothing on most chips */
 #else
 #define PAUSE() __asm__ volatile("" ::: "memory")
 #endif
 
-#define SPINS 4000 /* some 50 us: more than the phases of a step differ by */
+#define PAUSES 64      /* between two looks at the clock: a pause takes from 10 to 140 cycles, by the chip */
+#define PATIENCE 50000 /* nanoseconds of spinning: more than the phases of a step differ by */
+#define CACHE_LINE 64
 
 /* The tasks from `next` up to `end` are left: next in the lower half, end in the upper, to be changed as one. */
 typedef struct {
     uint64_t left;
-    char apart[64 - sizeof(uint64_t)]; /* each on its own cache line */
+    char apart[CACHE_LINE - sizeof(uint64_t)];
 } Run;
 
+/* The threads that wait read `round`, and are left alone by those that arrive or go to sleep. */
 typedef struct {
     Run *runs;
     int n_runs;
-    int arrived, round, sleepers;
+    char apart_1[CACHE_LINE];
+    int arrived;
+    char apart_2[CACHE_LINE];
+    unsigned round; /* wraps around */
+    char apart_3[CACHE_LINE];
+    int sleepers;
     pthread_mutex_t mutex;
     pthread_cond_t released;
 } Rendezvous;
 
 static inline void open_rendezvous(Rendezvous *r) {
-    r->arrived = r->round = r->sleepers = 0;
+    r->arrived = r->sleepers = 0;
+    r->round = 0;
     pthread_mutex_init(&r->mutex, NULL);
     pthread_cond_init(&r->released, NULL);
 }
@@ -70,14 +82,36 @@ static inline ptrdiff_t claim(Rendezvous *r, int thread) {
     return -1;
 }
 
-/* Whether this thread is the last one; the others return once it calls release. */
-static inline int arrive(Rendezvous *r, int n_threads) {
-    const int round = __atomic_load_n(&r->round, __ATOMIC_RELAXED);
-    if (__atomic_add_fetch(&r->arrived, 1, __ATOMIC_ACQ_REL) == n_threads) return 1;
-    for (int spins = 0; spins < SPINS; spins++) {
-        if (__atomic_load_n(&r->round, __ATOMIC_ACQUIRE) != round) return 0;
+static inline int64_t nanoseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Whether the round ends within some pauses. */
+static inline int ends_soon(const Rendezvous *r, unsigned round) {
+    for (int i = 0; i < PAUSES; i++) {
+        if (__atomic_load_n(&r->round, __ATOMIC_ACQUIRE) != round) return 1;
         PAUSE();
     }
+    return 0;
+}
+
+/* Whether the round ends while this thread spins; most waits end before the clock is read. */
+static inline int spin(const Rendezvous *r, unsigned round) {
+    if (ends_soon(r, round)) return 1;
+    const int64_t start = nanoseconds();
+    do {
+        if (ends_soon(r, round)) return 1;
+    } while (nanoseconds() - start < PATIENCE);
+    return 0;
+}
+
+/* Whether this thread is the last one; the others return once it calls release. */
+static inline int arrive(Rendezvous *r, int n_threads) {
+    const unsigned round = __atomic_load_n(&r->round, __ATOMIC_RELAXED);
+    if (__atomic_add_fetch(&r->arrived, 1, __ATOMIC_ACQ_REL) == n_threads) return 1;
+    if (spin(r, round)) return 0;
     pthread_mutex_lock(&r->mutex);
     __atomic_add_fetch(&r->sleepers, 1, __ATOMIC_SEQ_CST);
     while (__atomic_load_n(&r->round, __ATOMIC_SEQ_CST) == round) pthread_cond_wait(&r->released, &r->mutex);

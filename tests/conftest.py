@@ -8,10 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
 import fastmlp
+
+# In CI each run draws the same examples, so that a red one can be repeated: CI=1 pytest.
+hypothesis.settings.register_profile("ci", derandomize=True, print_blob=True, deadline=None)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 # Some tests press Ctrl-C, which a shell's background jobs, and what they start, are told to ignore.
 signal.signal(signal.SIGINT, signal.default_int_handler)

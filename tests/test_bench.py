@@ -12,7 +12,7 @@ import pytest
 # bench is not installed; last, so that fastmlp is the one that is tested.
 sys.path.append(str(Path(__file__).parents[1]))
 
-from bench import __main__, growth, machine, race, report, startup
+from bench import __main__, growth, machine, race, report, startup, tables
 from bench.peers import PEERS, Entry
 from bench.worker import Worker, WorkerError
 from bench.workloads import PREDICTION, TRAINING, Problem, flop_of_training
@@ -96,6 +96,7 @@ def test_a_worker_that_takes_too_long_is_ended(tmp_path, monkeypatch):
         worker.ask("prepare")
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path):
     command = [sys.executable, "-m", "bench", "--quick", "--threads", "1", "--output", str(tmp_path)]
     command += ["--workloads", "tiny,tiny-row", "--peers", "fastmlp,numpy"]
@@ -128,6 +129,7 @@ def test_missing_and_failing_peers_do_not_stop_the_rest(tmp_path, capsys, monkey
     assert [(run["peer"], len(run["turns"])) for run in training["runs"]] == [("broken", 0), ("numpy", 1)]
 
 
+@pytest.mark.slow
 def test_start_leaves_out_what_cannot_be_imported(monkeypatch):
     monkeypatch.setitem(PEERS, "broken", Entry(("no_such_module",), ("fit",)))
     assert set(startup.imports(["broken", "fastmlp"], rounds=1)) == {"numpy", "fastmlp"}
@@ -331,3 +333,14 @@ def test_charts_name_the_extra(results, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"pip install 'fastmlp\[plot\]'"):
         report.draw(results, tmp_path)
+
+
+@pytest.mark.parametrize("path", tables.PAGES, ids=lambda path: path.parent.name)
+def test_the_readmes_show_the_figures_that_are_kept(path):
+    page, figures = path.read_text(encoding="utf-8"), tables.latest()
+    assert tables.rewritten(page, figures) == page, "run: python -m bench.tables"
+    assert page.count("<!-- figures: ") == page.count("<!-- end -->") > 0
+    for run in figures["training"][0]["runs"]:
+        if run["peer"] == "fastmlp":
+            run["turns"] = [{**turn, "seconds": 1.01 * turn["seconds"]} for turn in run["turns"]]
+    assert tables.rewritten(page, figures) != page

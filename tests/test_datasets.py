@@ -219,6 +219,7 @@ def test_splits(split):
     assert np.bincount(y).tolist() == LABEL_COUNTS[split]
 
 
+@pytest.mark.slow
 def test_train_and_validation_are_the_training_file():
     X, y = load_mnist("train+validation")
     for split, rows in [("validation", slice(5000)), ("train", slice(5000, None))]:
