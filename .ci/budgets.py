@@ -14,8 +14,6 @@ ROOT = Path(__file__).resolve().parents[1]
 FILE, CLASS, FUNCTION = 400, 250, 60
 
 EXCEPTIONS = {
-    "fastmlp/engine/trainer.pyx": "the whole training step; to be parted",
-    "fastmlp/engine/trainer.pyx:Trainer": "likewise",
     "fastmlp/cli.py:_parser": "a list of options, one after the other",
     "fastmlp/datasets/digits.py:load_mnist": "the docstring is most of it",
     "fastmlp/files/network.py:load": "the docstring is most of it",

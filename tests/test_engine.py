@@ -299,12 +299,13 @@ def test_a_step_may_be_cut_before_the_gradient_is_applied(sizes, zeros, assert_c
     trainer.set_optimizer(GRADIENT)
     trainer.start_epoch(rows_of(case), order(case, 0))
     trainer.run()
+    assert trainer.at_cut
     gradient = np.full_like(case.parameters, np.nan)
     trainer.store_gradient(gradient)
     assert trainer.batch == 0
     np.testing.assert_array_equal(stored(trainer, case).parameters, case.parameters)
     trainer.run()
-    assert trainer.batch == 1
+    assert (trainer.batch, trainer.at_cut) == (1, False)
     assert_gradient_is_right(assert_close, case, gradient, trainer.cost)
     np.testing.assert_array_equal(stored(trainer, case).parameters, case.parameters - gradient)
 
@@ -526,8 +527,8 @@ def test_a_step_may_be_cut_for_a_loss_in_python(zeros, n_threads, assert_close):
     rows = Rows(case.X, case.sizes[1], n_threads)
     trainer.start_epoch(rows, order(case, 0))
     while trainer.batch < trainer.n_batches:
-        trainer.run()  # to the loss, or to the end of the epoch
-        if trainer.batch < trainer.n_batches:
+        trainer.run()  # to the loss, or to the step's end
+        if trainer.at_cut:
             difference = trainer.logits() - case.values[trainer.cut_rows()]
             trainer.set_losses((difference**2).sum(axis=1) / 2, difference)
     expected = follow(case, GRADIENT, 20)
@@ -546,6 +547,19 @@ def test_losses_of_another_shape_are_refused():
     for losses, dlogits in (((19,), (20, 5)), ((20,), (19, 5)), ((20,), (20, 4))):
         with pytest.raises(ValueError, match=r"losses must have shape \(20,\), dlogits \(20, 5\)"):
             trainer.set_losses(np.zeros(losses, np.float32), np.zeros(dlogits, np.float32))
+
+
+def test_a_cut_that_is_none_has_nothing_to_give():
+    case = problem((7, 5), 20)
+    trainer = start(case, Adam(), 20)
+    with pytest.raises(RuntimeError, match="no gradient is kept"):
+        trainer.store_gradient(np.empty_like(case.parameters))
+    for ask in (trainer.cut_rows, trainer.logits, lambda: trainer.set_losses(np.zeros(20), np.zeros((20, 5)))):
+        with pytest.raises((RuntimeError, ValueError)):
+            ask()
+    trainer = Trainer(layers_of_problem(case), None, 20, 1)
+    with pytest.raises(RuntimeError, match="no step is cut"):
+        trainer.logits()
 
 
 class Clipped(SGD):

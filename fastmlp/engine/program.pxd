@@ -1,5 +1,9 @@
 """The phases of a step, and their tasks."""
 
+cimport cython
+
+from fastmlp.engine.matrix cimport Buffers
+
 cdef enum Kind:
     GATHER          # rows of the batch
     FORWARD         # a strip of rows of a panel of outputs
@@ -18,3 +22,20 @@ cdef enum Kind:
 
 cdef enum:
     SLAB = 1024  # parameters whose gradients are added up, and which are then updated, at a time
+
+cdef struct Task:
+    Kind kind
+    Py_ssize_t layer, index     # index: of a panel, a block or a slab
+    Py_ssize_t first, n         # rows
+
+cdef struct Phase:
+    const Task *tasks
+    Py_ssize_t count
+    Py_ssize_t base             # row of the batch from which its rows are counted
+
+
+@cython.final
+cdef class Program:
+    cdef Buffers buffers
+    cdef Py_ssize_t n_phases
+    cdef Phase *phases

@@ -7,6 +7,10 @@ A task is (kind, layer, index, first, n): of a panel, a block or a slab by its i
 it adds up depends on the network and the batch alone, so that any number of threads gives the same bits.
 """
 
+cimport cython
+
+from fastmlp.engine.matrix cimport Buffers
+
 KINDS = (
     "gather", "forward", "loss", "cost", "columns", "backward", "update", "gradient", "add gradient", "norm", "apply",
     "chain", "sum", "cut",
@@ -79,3 +83,20 @@ def strips(kind, layer, panels, n, n_threads):
 def strip(n, i, count):
     """(first, number of rows) of the i-th of `count` about equal strips of n rows."""
     return n * i // count, n * (i + 1) // count - n * i // count
+
+
+@cython.final
+cdef class Program:
+    """Such phases, as the threads read them."""
+
+    def __init__(self, phases):
+        cdef Py_ssize_t i
+        cdef Task *task
+        self.buffers, self.n_phases = Buffers(), len(phases)
+        self.phases = <Phase *>self.buffers.allocate(sizeof(Phase) * len(phases))
+        task = <Task *>self.buffers.allocate(sizeof(Task) * sum([len(tasks) for _, tasks in phases]))
+        for i, (base, tasks) in enumerate(phases):
+            self.phases[i].tasks, self.phases[i].count, self.phases[i].base = task, len(tasks), base
+            for kind, l, index, first, n in tasks:
+                task.kind, task.layer, task.index, task.first, task.n = kind, l, index, first, n
+                task += 1

@@ -129,6 +129,20 @@ cdef class Rows:
                              self.block, self.blocks, n_threads):
                 raise ValueError("another thread has written into X while it was read")
 
+    cdef check(self, Py_ssize_t k, Py_ssize_t m, bint labelled):
+        """Refuse rows that a network of k inputs and m outputs cannot learn from."""
+        cdef Py_ssize_t i
+        if self.k != k:
+            raise ValueError(f"rows must have {k} columns, not {self.k}")
+        if self.targets is not None and self.targets.shape[1] != m:
+            raise ValueError(f"targets must have {m} columns, not {self.targets.shape[1]}")
+        if self.labels is not None:
+            for i in range(self.n):
+                if not 0 <= self.labels[i] < m:
+                    raise ValueError(f"labels must be from 0 to {m - 1}, not {self.labels[i]}")
+        elif self.targets is None and labelled:
+            raise ValueError("rows must have labels or targets")
+
     cdef Matrix matrix(self, Py_ssize_t capacity, bint by_column, Buffers buffers):
         """Room for a batch of up to `capacity` rows, with its lists by column where a gradient reads them."""
         cdef Matrix x = make_matrix(capacity, self.k, self.block, self.blocks)

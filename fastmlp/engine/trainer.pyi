@@ -10,6 +10,7 @@ class Trainer(Team):
     step: int
     batch: int
     n_batches: int
+    at_cut: bool
     cost: float
     def __init__(
         self,

@@ -1,0 +1,41 @@
+"""A batch of rows, or a part of one, on its way through the network and back."""
+
+cimport cython
+from libc.stdint cimport int64_t
+
+from fastmlp._kernels cimport fm_loss_gradient
+from fastmlp.engine.layer cimport Layer
+from fastmlp.engine.matrix cimport Buffers, Matrix
+from fastmlp.engine.parameters cimport Parameters
+from fastmlp.engine.rows cimport Rows
+
+
+@cython.final
+cdef class Batch:
+    cdef Rows rows
+    cdef Buffers buffers
+    cdef Layer *layers
+    cdef Py_ssize_t n_layers, m
+    # One set of activations or, where each thread takes rows through all layers, one a thread
+    cdef Matrix *h                          # h[l]: inputs of layer l; h[n_layers]: the logits, then their gradient
+    cdef Matrix *dz                         # dz[l]: gradient of h[l] before its activation; dz[n_layers] is h[n_layers]
+    cdef int64_t *labels
+    cdef float *targets
+    cdef float *scale
+    cdef double row_scale                   # of a row of weight 1
+    cdef float *losses
+    cdef shapes(self)
+    cdef Matrix *h_of(self, int thread) noexcept nogil
+    cdef Matrix *dz_of(self, int thread) noexcept nogil
+    cdef void weigh(self, const int64_t *order, Py_ssize_t n) noexcept nogil
+    cdef void gather(self, Matrix *x, Py_ssize_t place, const int64_t *order, Py_ssize_t first,
+                     Py_ssize_t n) noexcept nogil
+    cdef void compute_loss(self, fm_loss_gradient *loss, const Matrix *logits, Py_ssize_t place, Py_ssize_t first,
+                           Py_ssize_t n) noexcept nogil
+    cdef void chain(self, Parameters parameters, fm_loss_gradient *loss, const int64_t *order, Py_ssize_t i,
+                    Py_ssize_t first, Py_ssize_t n, int thread) noexcept nogil
+    cdef double cost(self, Py_ssize_t n) noexcept nogil
+    cdef void use_lists(self) noexcept nogil
+    cdef void drop_lists(self, Py_ssize_t n) noexcept nogil
+    cdef logits(self, Py_ssize_t n)
+    cdef set_losses(self, const float[::1] losses, const float[:, ::1] dlogits, Py_ssize_t n)

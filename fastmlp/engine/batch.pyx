@@ -1,0 +1,189 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: freethreading_compatible=True
+"""A batch of rows, or a part of one, on its way through the network and back."""
+
+cimport cython
+from libc.stdint cimport int64_t
+
+import numpy as np
+
+from fastmlp._kernels cimport fm_loss_gradient, kernels
+from fastmlp.engine.layer cimport Layer, backward, forward, panel_floats, whole_gradient
+from fastmlp.engine.matrix cimport (
+    Buffers, Matrix, add_column_lists, drop_full_lists, make_panels, make_rows, panels_of, worth_listing,
+)
+from fastmlp.engine.parameters cimport Parameters
+from fastmlp.engine.rows cimport Rows
+
+
+@cython.final
+cdef class Batch:
+    """Room for rows of activations and their gradients, and for what the rows are to become.
+
+    Parameters
+    ----------
+    parameters : Parameters
+        Of the network.
+    rows : Rows
+        Of which it takes some.
+    capacity : int
+        Rows that it has at most.
+    strip : int
+        Rows that a set of activations has at most.
+    sets : int
+    lists : bool
+        Whether activations with many zeros are listed.
+    """
+
+    def __init__(self, Parameters parameters, Rows rows, Py_ssize_t capacity, Py_ssize_t strip, int sets, bint lists):
+        cdef Py_ssize_t i
+        self.buffers, self.rows = Buffers(), rows
+        self.layers, self.n_layers = parameters.layers, parameters.n_layers
+        self.m = parameters.outputs()
+        self.h = <Matrix *>self.buffers.allocate(sizeof(Matrix) * (self.n_layers + 1) * sets)
+        self.dz = <Matrix *>self.buffers.allocate(sizeof(Matrix) * (self.n_layers + 1) * sets)
+        for i in range(sets):
+            self.add_activations(i, strip, lists)
+        self.labels = <int64_t *>self.buffers.allocate(8 * capacity)
+        self.targets = self.buffers.floats(capacity * self.m if rows.targets is not None else 0)
+        self.scale, self.losses = self.buffers.floats(capacity), self.buffers.floats(capacity)
+
+    def add_activations(self, int set, Py_ssize_t rows, bint lists):
+        """Room for the activations of so many rows, and for their gradients."""
+        cdef Py_ssize_t l
+        cdef bint here
+        cdef Layer *layer
+        cdef Matrix *h = self.h_of(set)
+        cdef Matrix *dz = self.dz_of(set)
+        h[0] = self.rows.matrix(rows, True, self.buffers)
+        for l in range(1, self.n_layers):
+            layer = &self.layers[l]
+            here = lists and self.layers[l - 1].makes_zeros
+            h[l] = make_panels(rows, layer.k, here and worth_listing(layer.k, layer.m), self.buffers)
+            if h[l].listed:
+                add_column_lists(&h[l], self.buffers)
+            here = here and l > 1 and worth_listing(layer.k, self.layers[l - 1].k)
+            dz[l] = make_panels(rows, layer.k, here, self.buffers)
+        h[self.n_layers] = make_rows(rows, self.m, self.buffers)
+        dz[self.n_layers] = h[self.n_layers]
+
+    cdef Matrix *h_of(self, int thread) noexcept nogil:
+        return self.h + thread * (self.n_layers + 1)
+
+    cdef Matrix *dz_of(self, int thread) noexcept nogil:
+        return self.dz + thread * (self.n_layers + 1)
+
+    cdef shapes(self):
+        """What `fastmlp.engine.program.layered_step` asks of each layer."""
+        cdef const Layer *layer
+        cdef const Matrix *x
+        found = []
+        for l in range(self.n_layers):
+            layer, x = &self.layers[l], &self.h[l]
+            columns = x.blocks * x.chunks if x.column_entries != NULL else 0
+            found.append((panels_of(layer.k), layer.panels, (layer.k + x.block - 1) // x.block, columns))
+        return found
+
+    # -- Rows, and what they are to become
+
+    cdef void weigh(self, const int64_t *order, Py_ssize_t n) noexcept nogil:
+        """The scale of the losses of these n rows, which are the whole batch: one by their weights' sum."""
+        cdef double total = n
+        cdef Py_ssize_t i
+        if self.rows.weights is not None:
+            total = 0
+            for i in range(n):
+                total += self.rows.weights[order[i]]
+        self.row_scale = 1 / total if total > 0 else 0
+
+    cdef void gather(self, Matrix *x, Py_ssize_t place, const int64_t *order, Py_ssize_t first,
+                     Py_ssize_t n) noexcept nogil:
+        """Rows order[first:first + n] to rows of x from `place` on; their targets and weights to the batch's."""
+        cdef const int64_t *rows = order + first
+        cdef const int64_t *label_of
+        cdef int64_t *labels = self.labels + first
+        cdef float *scale = self.scale + first
+        cdef float row_scale = self.row_scale
+        cdef Py_ssize_t i
+        self.rows.gather(x, place, rows, n)
+        if self.rows.labels is not None:
+            label_of = &self.rows.labels[0]
+            for i in range(n):
+                labels[i] = label_of[rows[i]]
+        elif self.rows.targets is not None:
+            kernels.gather(self.targets + first * self.m, &self.rows.targets[0, 0], rows, n, self.m)
+        for i in range(n):
+            scale[i] = row_scale
+        if self.rows.weights is not None:
+            for i in range(n):
+                scale[i] = self.rows.weights[rows[i]] * self.row_scale
+
+    cdef void compute_loss(self, fm_loss_gradient *loss, const Matrix *logits, Py_ssize_t place, Py_ssize_t first,
+                           Py_ssize_t n) noexcept nogil:
+        """The losses of rows [first, first + n); their gradients take the place of the logits."""
+        loss(logits.data + place * logits.ld, self.losses + first, logits.ld,
+             self.labels + first if self.rows.labels is not None else NULL, self.targets + first * self.m,
+             self.scale + first, n, self.m)
+
+    cdef double cost(self, Py_ssize_t n) noexcept nogil:
+        """The sum of n rows' losses, in their order."""
+        cdef double cost = 0
+        cdef Py_ssize_t i
+        for i in range(n):
+            cost += <double>self.scale[i] * self.losses[i]
+        return cost
+
+    cdef void chain(self, Parameters parameters, fm_loss_gradient *loss, const int64_t *order, Py_ssize_t i,
+                    Py_ssize_t first, Py_ssize_t n, int thread) noexcept nogil:
+        """Rows [first, first + n) through all layers and back, to the i-th gradient."""
+        cdef Py_ssize_t l, panel
+        cdef const Layer *layers = self.layers
+        cdef Matrix *h = self.h_of(thread)
+        cdef Matrix *dz = self.dz_of(thread)
+        cdef float *gradient = parameters.gradients + i * parameters.count
+        self.gather(h, 0, order, first, n)
+        for l in range(self.n_layers):
+            for panel in range(layers[l].panels):
+                forward(&layers[l], h + l, h + l + 1, panel, 0, n)
+        self.compute_loss(loss, h + self.n_layers, 0, first, n)
+        for l in range(self.n_layers - 1, 0, -1):
+            for panel in range(panels_of(layers[l].k)):
+                backward(&layers[l], &layers[l - 1], dz + l + 1, h + l, dz + l, parameters.zeros, panel, 0, n)
+        for l in range(self.n_layers):
+            whole_gradient(gradient, &layers[l], h + l, dz + l + 1, parameters.zeros, n)
+            gradient += panel_floats(&layers[l])
+
+    # -- Lists of what is not zero in the hidden layers
+
+    cdef void use_lists(self) noexcept nogil:
+        """List where there is room for it."""
+        cdef Py_ssize_t l
+        for l in range(1, self.n_layers):
+            self.h[l].listed, self.dz[l].listed = self.h[l].entries != NULL, self.dz[l].entries != NULL
+
+    cdef void drop_lists(self, Py_ssize_t n) noexcept nogil:
+        """List no more where the n rows before had too few zeros."""
+        cdef Py_ssize_t l
+        for l in range(1, self.n_layers):
+            drop_full_lists(&self.h[l], n, self.layers[l].k)
+            drop_full_lists(&self.dz[l], n, self.layers[l].k)
+
+    # -- A loss of Python's own
+
+    cdef logits(self, Py_ssize_t n):
+        """Return the outputs of n rows before the loss, float32 (n, m)."""
+        cdef const Matrix *outputs = &self.h[self.n_layers]
+        cdef float[:, ::1] found = np.empty((n, self.m), np.float32)
+        kernels.copy(&found[0, 0], self.m, outputs.data, outputs.ld, n, self.m)
+        return np.asarray(found)
+
+    cdef set_losses(self, const float[::1] losses, const float[:, ::1] dlogits, Py_ssize_t n):
+        """Take n rows' losses (n,), and the gradients of their logits (n, m)."""
+        cdef Matrix *outputs = &self.h[self.n_layers]
+        cdef Py_ssize_t i, j
+        if losses.shape[0] != n or dlogits.shape[0] != n or dlogits.shape[1] != self.m:
+            raise ValueError(f"losses must have shape ({n},), dlogits ({n}, {self.m})")
+        for i in range(n):
+            self.losses[i] = losses[i]
+            for j in range(self.m):
+                outputs.data[i * outputs.ld + j] = dlogits[i, j] * self.scale[i]

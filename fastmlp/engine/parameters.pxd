@@ -1,0 +1,44 @@
+"""The parameters of a network in training, in panels, and the optimizer that changes them."""
+
+cimport cython
+
+from fastmlp._kernels cimport fm_step
+from fastmlp.engine.layer cimport Layer
+from fastmlp.engine.matrix cimport Buffers, Matrix
+
+
+@cython.final
+cdef class Parameters:
+    cdef readonly Py_ssize_t step           # of the optimizer, over its whole life
+    cdef Py_ssize_t n_layers
+    cdef Layer *layers
+    cdef Py_ssize_t count                   # in panels, with their padding: the layers' lie one after the other
+    cdef Py_ssize_t n_flat                  # in the caller's arrays
+    cdef float *weights
+    cdef float *moment_1
+    cdef float *moment_2
+    cdef float *zeros                       # FM_PANEL of them
+    cdef float *gradients                   # of each chain, or of the batch where that is wanted as a whole
+    cdef Py_ssize_t n_gradients
+    cdef double *squares                    # of each slab's gradients
+    cdef float clip                         # by which they are multiplied
+    cdef fm_step constants
+    cdef double learning_rate, beta_1, beta_2, epsilon, clip_norm
+    cdef Buffers buffers, gradient_buffers
+    cdef load(self, const float[::1] parameters, moments, step)
+    cdef store(self, float[::1] parameters, moments)
+    cdef store_gradient(self, float[::1] gradient)
+    cdef bint is_finite(self)
+    cdef set_optimizer(self, optimizer)
+    cdef Py_ssize_t outputs(self) noexcept nogil
+    cdef void update_block(self, Py_ssize_t l, const Matrix *x, const Matrix *dz, Py_ssize_t i,
+                           Py_ssize_t n) noexcept nogil
+    cdef void make_gradient(self, Py_ssize_t l, const Matrix *x, const Matrix *dz, Py_ssize_t i, Py_ssize_t n,
+                            bint add) noexcept nogil
+    cdef make_gradients(self, Py_ssize_t n)
+    cdef Py_ssize_t slabs(self) noexcept nogil
+    cdef void correct_bias(self) noexcept nogil
+    cdef void sum(self, Py_ssize_t slab, Py_ssize_t n) noexcept nogil
+    cdef void apply(self, Py_ssize_t slab) noexcept nogil
+    cdef void add_squares(self, Py_ssize_t slab) noexcept nogil
+    cdef void choose_clip(self) noexcept nogil

@@ -1,0 +1,179 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: freethreading_compatible=True
+"""The parameters of a network in training, in panels, and the optimizer that changes them."""
+
+cimport cython
+from libc.math cimport pow, sqrt
+
+from fastmlp._kernels cimport FM_ADAM, FM_NESTEROV, FM_PANEL, FM_SGD, aligned, kernels
+from fastmlp.engine.layer cimport (
+    Layer, block_gradient, make_layers, pack, panel_floats, unpack, update,
+)
+from fastmlp.engine.matrix cimport Buffers, Matrix
+from fastmlp.engine.program cimport SLAB
+
+RULES = {"sgd": FM_SGD, "nesterov": FM_NESTEROV, "adam": FM_ADAM}
+
+
+@cython.final
+cdef class Parameters:
+    """Weights and biases with their two moments, (k + 1, m) a layer, in panels of 64 columns.
+
+    Parameters
+    ----------
+    layers : list
+        As `fastmlp.layers.engine_layers` gives it.
+    """
+
+    def __init__(self, layers):
+        cdef Py_ssize_t l, offset = 0
+        self.buffers, self.n_layers, self.clip = Buffers(), len(layers), 1
+        self.layers = make_layers(layers, self.buffers)
+        for l in range(self.n_layers):
+            self.count += panel_floats(&self.layers[l])
+            self.n_flat += (self.layers[l].k + 1) * self.layers[l].m
+        self.weights, self.moment_1 = self.buffers.floats(self.count), self.buffers.floats(self.count)
+        self.moment_2 = self.buffers.floats(self.count)
+        for l in range(self.n_layers):
+            self.layers[l].weights, self.layers[l].moment_1 = self.weights + offset, self.moment_1 + offset
+            self.layers[l].moment_2 = self.moment_2 + offset
+            offset += panel_floats(&self.layers[l])
+        self.zeros = self.buffers.floats(FM_PANEL)
+        self.squares = <double *>self.buffers.allocate(sizeof(double) * self.slabs())
+
+    # -- Between the caller's flat arrays and panels
+
+    cdef load(self, const float[::1] parameters, moments, step):
+        """Read parameters, moments and, where it is given, the number of steps that made them."""
+        cdef const float[::1] first = moments[0], second = moments[1]
+        cdef Py_ssize_t l
+        self.check_length(parameters, first, second)
+        for l in range(self.n_layers):
+            pack(self.layers[l].weights, &self.layers[l], parameters)
+            pack(self.layers[l].moment_1, &self.layers[l], first)
+            pack(self.layers[l].moment_2, &self.layers[l], second)
+        if step is not None:
+            self.step = step
+
+    cdef store(self, float[::1] parameters, moments):
+        """Write parameters and moments."""
+        cdef float[::1] first = moments[0], second = moments[1]
+        cdef Py_ssize_t l
+        self.check_length(parameters, first, second)
+        for l in range(self.n_layers):
+            unpack(parameters, &self.layers[l], self.layers[l].weights)
+            unpack(first, &self.layers[l], self.layers[l].moment_1)
+            unpack(second, &self.layers[l], self.layers[l].moment_2)
+
+    cdef store_gradient(self, float[::1] gradient):
+        """Write the gradient of the batch, where that was made as a whole."""
+        cdef Py_ssize_t l
+        if self.gradients == NULL:
+            raise RuntimeError("no gradient is kept")
+        self.check_length(gradient, gradient, gradient)
+        for l in range(self.n_layers):
+            unpack(gradient, &self.layers[l], self.gradients + (self.layers[l].weights - self.weights))
+
+    def check_length(self, const float[::1] first, const float[::1] second, const float[::1] third):
+        """Refuse arrays that are not of the parameters' number."""
+        if not first.shape[0] == second.shape[0] == third.shape[0] == self.n_flat:
+            raise ValueError(f"arrays of parameters must have {self.n_flat} values")
+
+    cdef bint is_finite(self):
+        """Whether parameters and moments are."""
+        cdef int weights, first, second
+        kernels.is_finite(&weights, self.weights, self.count)
+        kernels.is_finite(&first, self.moment_1, self.count)
+        kernels.is_finite(&second, self.moment_2, self.count)
+        return weights and first and second
+
+    cdef Py_ssize_t outputs(self) noexcept nogil:
+        """Units of the last layer."""
+        return self.layers[self.n_layers - 1].m
+
+    # -- The optimizer
+
+    cdef set_optimizer(self, optimizer):
+        """Take its hyper-parameters: `rule` ("sgd", "nesterov", "adam") and those that it has."""
+        cdef int rule = RULES[optimizer.rule]
+        self.clip_norm = getattr(optimizer, "clip_norm", None) or 0.0
+        self.constants.rule = rule
+        self.learning_rate = optimizer.learning_rate
+        self.beta_1 = optimizer.beta_1 if rule == FM_ADAM else optimizer.momentum
+        self.beta_2 = optimizer.beta_2 if rule == FM_ADAM else 0.0
+        self.epsilon = optimizer.epsilon if rule == FM_ADAM else 0.0
+        self.constants.rate = self.learning_rate
+        self.constants.decay = 1 - self.learning_rate * getattr(optimizer, "weight_decay", 0.0)
+        self.constants.beta_1, self.constants.one_minus_beta_1 = self.beta_1, 1 - self.beta_1
+        self.constants.beta_2, self.constants.one_minus_beta_2 = self.beta_2, 1 - self.beta_2
+        self.constants.epsilon = self.epsilon
+        self.correct_bias()
+
+    cdef void correct_bias(self) noexcept nogil:
+        """What the number of the next step changes about Adam's constants."""
+        cdef Py_ssize_t t = self.step + 1
+        cdef double correction
+        if self.constants.rule == FM_ADAM:
+            correction = sqrt(1 - pow(self.beta_2, t))
+            self.constants.rate = self.learning_rate * correction / (1 - pow(self.beta_1, t))
+            self.constants.epsilon = self.epsilon * correction
+
+    # -- Gradients: straight into their update, or stored
+
+    cdef void update_block(self, Py_ssize_t l, const Matrix *x, const Matrix *dz, Py_ssize_t i,
+                           Py_ssize_t n) noexcept nogil:
+        """The gradient x^T dz of the i-th block of a layer's weights, and the optimizer's step on them."""
+        cdef const Layer *layer = &self.layers[l]
+        cdef Py_ssize_t blocks = (layer.k + x.block - 1) // x.block
+        update(layer, x, dz, self.zeros, &self.constants, i // blocks, i % blocks, n)
+
+    cdef void make_gradient(self, Py_ssize_t l, const Matrix *x, const Matrix *dz, Py_ssize_t i, Py_ssize_t n,
+                            bint add) noexcept nogil:
+        """The same gradient stored, or added to what is."""
+        cdef const Layer *layer = &self.layers[l]
+        cdef Py_ssize_t blocks = (layer.k + x.block - 1) // x.block
+        block_gradient(self.gradients + (layer.weights - self.weights), layer, x, dz, self.zeros, i // blocks,
+                       i % blocks, n, add)
+
+    cdef make_gradients(self, Py_ssize_t n):
+        """Room for n of them."""
+        if n != self.n_gradients:
+            self.gradient_buffers, self.n_gradients = Buffers(), n
+            self.gradients = self.gradient_buffers.floats(n * self.count)
+
+    cdef Py_ssize_t slabs(self) noexcept nogil:
+        """Tasks in which all parameters are gone through."""
+        return (self.count + SLAB - 1) // SLAB
+
+    cdef void sum(self, Py_ssize_t slab, Py_ssize_t n) noexcept nogil:
+        """The sum of n gradients of a slab of parameters, and the optimizer's step on it."""
+        cdef float memory[SLAB + 16]
+        cdef float *sums = aligned(memory)
+        cdef Py_ssize_t first = slab * SLAB, count = min(<Py_ssize_t>SLAB, self.count - first)
+        kernels.column_sums(sums, self.gradients + first, self.count, n, count)
+        kernels.update(self.weights + first, self.moment_1 + first, self.moment_2 + first, sums, count, &self.constants)
+
+    cdef void apply(self, Py_ssize_t slab) noexcept nogil:
+        """The optimizer's step on a slab of parameters."""
+        cdef Py_ssize_t first = slab * SLAB, count = min(<Py_ssize_t>SLAB, self.count - first)
+        if self.clip < 1:
+            kernels.scale(self.gradients + first, self.clip, count)
+        kernels.update(self.weights + first, self.moment_1 + first, self.moment_2 + first, self.gradients + first,
+                       count, &self.constants)
+
+    cdef void add_squares(self, Py_ssize_t slab) noexcept nogil:
+        """The sum of the squares of a slab of gradients."""
+        cdef const float *gradient = self.gradients + slab * SLAB
+        cdef double total = 0
+        cdef Py_ssize_t i
+        for i in range(min(<Py_ssize_t>SLAB, self.count - slab * SLAB)):
+            total += <double>gradient[i] * gradient[i]
+        self.squares[slab] = total
+
+    cdef void choose_clip(self) noexcept nogil:
+        """By what gradients are multiplied for a norm of clip_norm at most: Pascanu et al. 2013, algorithm 1."""
+        cdef double total = 0
+        cdef Py_ssize_t slab
+        for slab in range(self.slabs()):
+            total += self.squares[slab]
+        self.clip = self.clip_norm / sqrt(total) if total > self.clip_norm * self.clip_norm > 0 else 1
