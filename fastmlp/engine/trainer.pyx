@@ -14,7 +14,7 @@ import numpy as np
 
 from fastmlp.engine.program import chained_step, layered_step
 
-from fastmlp._kernels cimport (
+from fastmlp.engine.table cimport (
     FM_ADAM, FM_NESTEROV, FM_PANEL, FM_SGD, aligned, fm_loss_gradient, fm_step, kernels, loss_kernel,
 )
 from fastmlp.engine.layer cimport (
