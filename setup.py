@@ -110,8 +110,8 @@ def extension(path):
     return Extension(
         ".".join(path.with_suffix("").parts),
         [str(path)],
-        include_dirs=["src", "fastmlp"],
-        depends=[*SOURCES, "fastmlp/_rendezvous.h"],
+        include_dirs=["src", "fastmlp/engine"],
+        depends=[*SOURCES, "fastmlp/engine/rendezvous.h"],
         # Cython's own output: -O3 would only make it larger.
         extra_compile_args=["-O2", "-g0", "-ffp-contract=fast", "-Wno-unused-function"],
     )

@@ -13,7 +13,7 @@ import os
 from types import ModuleType
 
 try:
-    import fastmlp._kernels as _kernels  # noqa: F401, PLR0402 - says of itself that it is not there
+    import fastmlp.engine.table as _table  # noqa: F401 - says of itself that it is not there
 except ImportError as error:
     from fastmlp.errors import refuse_import
 

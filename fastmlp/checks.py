@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import _kernels, hints
+from fastmlp import hints
 from fastmlp.arrays import Array, Float32
+from fastmlp.engine import operations
 from fastmlp.sparse import SparseRows, is_sparse
 
 __all__ = [
@@ -344,7 +345,7 @@ def _finite_rows(name: str, X: Any) -> Array | SparseRows:
         sparse = SparseRows(X)
     except ValueError as error:
         raise ValueError(f"{name} must be a sound sparse matrix: {error}") from None
-    if not _kernels.is_finite(sparse.values):
+    if not operations.is_finite(sparse.values):
         i = int(np.isfinite(sparse.values).argmin())
         row, column = sparse.place(i)
         raise ValueError(f"{name} must be finite in float32; {name}[{row}, {column}] is not")
@@ -358,7 +359,7 @@ def _finite_float32(name: str, array: Array) -> Float32:
 
 def _require_finite(name: str, array: Array) -> None:
     sound = array.dtype == np.float32 and array.flags.c_contiguous and array.flags.aligned
-    if sound and _kernels.is_finite(array.reshape(-1)):
+    if sound and operations.is_finite(array.reshape(-1)):
         return  # one pass, where the extremes below take two
     # NaN and what float32 cannot hold both show in the extremes, which need no other array as large as this one.
     if array.size and not _fits([array.min(), array.max()]).all():

@@ -1,6 +1,7 @@
 """What this installation is made of."""
 
-from fastmlp import _kernels, threads
+from fastmlp import threads
+from fastmlp.engine import table
 
 __all__ = ["show_config"]
 
@@ -17,8 +18,8 @@ def show_config() -> None:
     """
     from fastmlp import __version__  # noqa: PLC0415 - the package imports this module
 
-    runs = ", ".join(name if runs else f"{name} (not on this processor)" for name, runs in _kernels.isas().items())
+    runs = ", ".join(name if runs else f"{name} (not on this processor)" for name, runs in table.isas().items())
     print(f"fastmlp {__version__}")
-    print(f"instruction set: {_kernels.isa()}; compiled in: {runs}")
-    print(f"OpenMP: {'yes' if _kernels.OPENMP else 'no'}")
+    print(f"instruction set: {table.isa()}; compiled in: {runs}")
+    print(f"OpenMP: {'yes' if table.OPENMP else 'no'}")
     print(f"threads: {threads.available()}")

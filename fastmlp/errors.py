@@ -20,7 +20,7 @@ class FileFormatError(ValueError):
 
 def refuse_import(error: ImportError) -> NoReturn:
     """Raise why the package cannot be imported; where the ``fastmlp`` command is what started, end it with one line."""
-    if error.name == "fastmlp._kernels" and isinstance(error, ModuleNotFoundError):
+    if error.name == "fastmlp.engine.table" and isinstance(error, ModuleNotFoundError):
         folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         error = ImportError(
             f"{folder} holds the sources of fastmlp, not compiled for this Python: "

@@ -12,9 +12,10 @@ import math
 
 import numpy as np
 
-from fastmlp import _kernels, arrays, checks, threads
+from fastmlp import arrays, checks, threads
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.arrays import Array, Float32
+from fastmlp.engine import operations, table
 from fastmlp.losses import LOSSES
 
 __all__ = [
@@ -32,7 +33,7 @@ __all__ = [
 # Seconds of one thread for an element that is read, changed and written.
 _ELEMENT = 1 / 2e9
 
-isa = _kernels.isa
+isa = table.isa
 
 
 def matmul_bias(
@@ -73,8 +74,8 @@ def matmul_bias(
     arrays.check("bias", bias, (m,))
     out = arrays.out_of((n, m), out)
     arrays.apart("out", out, x=x, weights=weights, bias=bias)
-    packed = np.empty(_kernels.packed_size(k, m), np.float32)
-    _kernels.matmul_bias(out, x, weights, bias, packed, _threads(n_threads, n * k * m / threads.RATE))
+    packed = np.empty(operations.packed_size(k, m), np.float32)
+    operations.matmul_bias(out, x, weights, bias, packed, _threads(n_threads, n * k * m / threads.RATE))
     return out
 
 
@@ -143,7 +144,7 @@ def relu_backward(dh: Float32, h: Float32, *, out: Float32 | None = None, n_thre
     arrays.apart("out", out, h=h)
     n_threads = _threads(n_threads, dh.size * _ELEMENT)
     _copy(out, dh)
-    _kernels.activate_backward(out.reshape(-1), h.reshape(-1), ACTIVATIONS["relu"].code, n_threads)
+    operations.activate_backward(out.reshape(-1), h.reshape(-1), ACTIVATIONS["relu"].code, n_threads)
     return out
 
 
@@ -180,7 +181,7 @@ def activate(z: Float32, activation: str, *, out: Float32 | None = None, n_threa
     out = arrays.out_of(z.shape, out)
     n_threads = _threads(n_threads, z.size * _ELEMENT)
     _copy(out, z)
-    _kernels.activate(out.reshape(-1), code, n_threads)
+    operations.activate(out.reshape(-1), code, n_threads)
     return out
 
 
@@ -212,7 +213,7 @@ def softmax(logits: Float32, *, out: Float32 | None = None) -> Float32:
     _rows(logits)
     out = arrays.out_of(logits.shape, out)
     _copy(out, logits)
-    _kernels.softmax(out)
+    operations.softmax(out)
     return out
 
 
@@ -336,7 +337,7 @@ def adam(
     arrays.apart("v", v, gradient=gradient)
     step = checks.integer("step", step, least=1)
     correction = math.sqrt(1 - beta_2**step)
-    _kernels.adam(
+    operations.adam(
         weights.reshape(-1),
         m.reshape(-1),
         v.reshape(-1),
@@ -370,7 +371,7 @@ def _loss_gradient(
     _copy(out, logits)
     loss_rows, scale = np.empty(n, np.float32), np.ones(n, np.float32)
     if n:
-        _kernels.loss_gradient(out, loss_rows, labels, values, scale, LOSSES[loss].code, n_threads)
+        operations.loss_gradient(out, loss_rows, labels, values, scale, LOSSES[loss].code, n_threads)
     return loss_rows, out
 
 

@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 
-from fastmlp._kernels import OPENMP
+from fastmlp.engine.table import OPENMP
 from fastmlp.engine.team import forked
 
 __all__ = ["MAX_THREADS", "RATE", "available", "choose"]

@@ -1,5 +1,5 @@
 /* Checks every kernel of every table that this processor runs against plain loops in double precision, without Python:
- * .ci/neon runs it here, and under an emulator of AArch64. */
+ * .ci/c runs it here, and under an emulator of AArch64. */
 #define _DEFAULT_SOURCE /* mmap */
 #include "../src/fastmlp.h"
 

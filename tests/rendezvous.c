@@ -7,7 +7,7 @@
  * Exit status 0; 1 with a line that says what went wrong; death by SIGALRM where a game gets stuck.
  */
 #define _POSIX_C_SOURCE 200809L
-#include "_rendezvous.h"
+#include "rendezvous.h"
 
 #include <stdio.h>
 #include <stdlib.h>

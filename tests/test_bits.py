@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp import SGD, Adam, AdamW, _kernels
+from fastmlp import SGD, Adam, AdamW
+from fastmlp.engine import table
 
 FILE = Path(__file__).with_name("bits.json")
-RUNS = [name for name, runs in _kernels.isas().items() if runs]
+RUNS = [name for name, runs in table.isas().items() if runs]
 
 # name: layer sizes, activation, loss, optimizer, rows, batch size, density of X, kind of X and targets
 JOBS = {
@@ -62,8 +63,8 @@ def hashes(n_threads=1):
 @pytest.mark.parametrize("isa", RUNS)
 def test_the_bits_are_those_of_before(isa, run_python):
     known = json.loads(FILE.read_text())
-    if known["compiler"] != _kernels.COMPILER:
-        pytest.skip(f"the bits are known for {known['compiler']}, this build is by {_kernels.COMPILER}")
+    if known["compiler"] != table.COMPILER:
+        pytest.skip(f"the bits are known for {known['compiler']}, this build is by {table.COMPILER}")
     finished = run_python([__file__, "1", "2"], env={"FASTMLP_ISA": isa})
     assert finished.returncode == 0, finished.stderr
     for computed in finished.stdout.splitlines():  # with one thread, and with two
@@ -78,7 +79,7 @@ def test_other_rows_have_other_bits():
 
 def write(run):
     found = {isa: json.loads(run(isa)) for isa in RUNS}
-    FILE.write_text(json.dumps({"compiler": _kernels.COMPILER, **found}, indent=2) + "\n")
+    FILE.write_text(json.dumps({"compiler": table.COMPILER, **found}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

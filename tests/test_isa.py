@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from fastmlp import _kernels, kernels
+from fastmlp import kernels
+from fastmlp.engine import table
 
 TESTS = Path(__file__).parent
-RUNS = [name for name, runs in _kernels.isas().items() if runs]
-ABSENT = sorted({"scalar", "avx2", "avx512", "neon"} - set(_kernels.isas()))
-NOT_HERE = [name for name, runs in _kernels.isas().items() if not runs]
+RUNS = [name for name, runs in table.isas().items() if runs]
+ABSENT = sorted({"scalar", "avx2", "avx512", "neon"} - set(table.isas()))
+NOT_HERE = [name for name, runs in table.isas().items() if not runs]
 
 
 @pytest.mark.slow
@@ -27,7 +28,7 @@ def test_the_other_instruction_sets_compute_the_same(isa, run_python):
 
 
 def test_every_build_has_the_baseline():
-    assert list(_kernels.isas())[-1] == "scalar"
+    assert list(table.isas())[-1] == "scalar"
     assert "scalar" in RUNS
 
 
@@ -51,7 +52,7 @@ def last_line_of_import(run_python, isa):
 
 @pytest.mark.parametrize("isa", ["bogus", "AVX2", *ABSENT])
 def test_an_instruction_set_that_is_not_compiled_in(isa, run_python):
-    compiled = ", ".join(_kernels.isas())
+    compiled = ", ".join(table.isas())
     expected = f"ImportError: FASTMLP_ISA={isa}: not compiled in; this build has {compiled}"
     assert last_line_of_import(run_python, isa) == expected
 
@@ -65,4 +66,4 @@ def test_an_instruction_set_that_this_processor_lacks(isa, run_python):
 def test_the_configuration_names_the_instruction_set(run_python):
     finished = run_python("import fastmlp; fastmlp.show_config()", env={"FASTMLP_ISA": "scalar"})
     assert "instruction set: scalar; compiled in: " in finished.stdout
-    assert all(isa in finished.stdout for isa in _kernels.isas())
+    assert all(isa in finished.stdout for isa in table.isas())

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastmlp import _kernels, kernels, reference
+from fastmlp import kernels, reference
 from fastmlp.activations import ACTIVATIONS
+from fastmlp.engine import operations, table
 from fastmlp.losses import LOSSES
 
 SIZES = (1, 2, 3, 7, 63, 64, 65, 100, 129)
@@ -228,7 +229,7 @@ def test_order_follows_the_specification(n):
     keys = np.random.default_rng(n).integers(2**32, size=6, dtype=np.uint32)
     keys.flags.writeable = False
     order = np.full(n + 1, -1)
-    _kernels.shuffle(order[:n], keys)
+    operations.shuffle(order[:n], keys)
     np.testing.assert_array_equal(order[:n], reference.shuffle(n, keys))
     assert order[n] == -1
     changed = keys.copy()
@@ -582,13 +583,13 @@ def test_a_memory_mapped_file_is_taken(tmp_path):
 def test_labels_are_read_once(monkeypatch):
     """Memory is addressed by them: what another thread writes after the check must not reach the kernel."""
     labels = np.zeros(4, np.int64)
-    loss_gradient = _kernels.loss_gradient
+    loss_gradient = operations.loss_gradient
 
     def after_a_change(*arguments):
         labels[:] = 3
         loss_gradient(*arguments)
 
-    monkeypatch.setattr(_kernels, "loss_gradient", after_a_change)
+    monkeypatch.setattr(operations, "loss_gradient", after_a_change)
     logits = np.eye(4, dtype=np.float32)[:1].repeat(4, axis=0)
     loss = kernels.losses(logits, labels, "cross_entropy")
     np.testing.assert_allclose(loss, np.log(np.e + 3) - 1, rtol=1e-6)
@@ -605,5 +606,5 @@ def test_signatures_are_short():
 
 
 def test_instruction_set_in_use_is_the_one_asked_for():
-    best = next(name for name, runs in _kernels.isas().items() if runs)
+    best = next(name for name, runs in table.isas().items() if runs)
     assert kernels.isa() == (os.environ.get("FASTMLP_ISA") or best)

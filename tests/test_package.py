@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 import fastmlp
-from fastmlp import _kernels, threads
+from fastmlp import threads
+from fastmlp.engine import table
 
 MODULES = ["fastmlp", *(info.name for info in pkgutil.walk_packages(fastmlp.__path__, "fastmlp."))]
 # Importing this one runs the command.
@@ -179,9 +180,9 @@ def test_show_config(capsys):
     fastmlp.show_config()
     version, isa, openmp, n_threads = capsys.readouterr().out.splitlines()
     assert version == f"fastmlp {fastmlp.__version__}"
-    assert isa.startswith(f"instruction set: {_kernels.isa()}; compiled in: ")
-    assert all(name in isa for name in _kernels.isas())
-    assert openmp == f"OpenMP: {'yes' if _kernels.OPENMP else 'no'}"
+    assert isa.startswith(f"instruction set: {table.isa()}; compiled in: ")
+    assert all(name in isa for name in table.isas())
+    assert openmp == f"OpenMP: {'yes' if table.OPENMP else 'no'}"
     assert n_threads == f"threads: {threads.available()}"
 
 
@@ -189,7 +190,7 @@ def test_show_config_tells_the_forced_instruction_set_and_threads(run_python):
     environment = {"FASTMLP_ISA": "scalar", "OMP_NUM_THREADS": "3"}
     result = run_python("import fastmlp; fastmlp.show_config()", env=environment)
     assert "instruction set: scalar; compiled in: " in result.stdout
-    assert f"threads: {3 if _kernels.OPENMP else 1}\n" in result.stdout
+    assert f"threads: {3 if table.OPENMP else 1}\n" in result.stdout
 
 
 # ---- Documentation

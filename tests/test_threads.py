@@ -10,7 +10,7 @@ import pytest
 
 import fastmlp
 from fastmlp import threads
-from fastmlp._kernels import OPENMP
+from fastmlp.engine.table import OPENMP
 
 needs_openmp = pytest.mark.skipif(not OPENMP, reason="built without OpenMP, for one thread")
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

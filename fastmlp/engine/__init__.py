@@ -1,4 +1,4 @@
 """The engine: Cython over the C kernels. It lays out memory, cuts a step into tasks, and starts threads.
 
-It imports nothing of the package but the kernels, and trusts its arguments but for what could lead out of an array.
+It imports nothing else of the package, and trusts its arguments but for what could lead out of an array.
 """

@@ -3,7 +3,7 @@
 cimport cython
 from libc.stdint cimport int64_t
 
-from fastmlp._kernels cimport fm_loss_gradient
+from fastmlp.engine.table cimport fm_loss_gradient
 from fastmlp.engine.layer cimport Layer
 from fastmlp.engine.matrix cimport Buffers, Matrix
 from fastmlp.engine.parameters cimport Parameters

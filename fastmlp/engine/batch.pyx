@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t
 
 import numpy as np
 
-from fastmlp._kernels cimport fm_loss_gradient, kernels
+from fastmlp.engine.table cimport fm_loss_gradient, kernels
 from fastmlp.engine.layer cimport Layer, backward, forward, panel_floats, whole_gradient
 from fastmlp.engine.matrix cimport (
     Buffers, Matrix, add_column_lists, drop_full_lists, make_panels, make_rows, panels_of, worth_listing,

@@ -1,7 +1,7 @@
 """Layers in panels of 64 outputs, and what a thread does with one panel: forward, backward, update."""
 
-from fastmlp._kernels cimport fm_step
 from fastmlp.engine.matrix cimport Buffers, Matrix
+from fastmlp.engine.table cimport fm_step
 
 cdef enum:
     # Rows of a weight gradient made before the optimizer takes them, while they are in L1: four register tiles.

@@ -4,8 +4,8 @@
 
 from libc.string cimport memset
 
-from fastmlp._kernels cimport FM_IDENTITY, FM_PANEL, aligned, fm_dense, fm_sparse, fm_step, kernels
 from fastmlp.engine.matrix cimport Buffers, Matrix, columns_of, list_panel, panels_of, rows_of, width_of
+from fastmlp.engine.table cimport FM_IDENTITY, FM_PANEL, aligned, fm_dense, fm_sparse, fm_step, kernels
 
 
 cdef Layer *make_layers(layers, Buffers buffers) except NULL:

@@ -4,7 +4,7 @@ cimport cython
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int32_t
 
-from fastmlp._kernels cimport FM_PAD, FM_PANEL, fm_entry, fm_sparse
+from fastmlp.engine.table cimport FM_PAD, FM_PANEL, fm_entry, fm_sparse
 
 cdef enum:
     # Rows of weights that the sparse product reads at a time, about: 160 rows of 256 bytes. Blocks of 112, which fit

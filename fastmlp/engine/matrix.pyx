@@ -9,7 +9,7 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from fastmlp._kernels cimport FM_PAD, FM_PANEL, fm_entry, fm_sparse, kernels
+from fastmlp.engine.table cimport FM_PAD, FM_PANEL, fm_entry, fm_sparse, kernels
 
 # Rows of a batch that a list by column spans: 112 rows of dz, 28 KB, stay in a 32 KB L1 cache.
 cdef Py_ssize_t CHUNK = 112

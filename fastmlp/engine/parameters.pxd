@@ -2,7 +2,7 @@
 
 cimport cython
 
-from fastmlp._kernels cimport fm_step
+from fastmlp.engine.table cimport fm_step
 from fastmlp.engine.layer cimport Layer
 from fastmlp.engine.matrix cimport Buffers, Matrix
 

@@ -5,7 +5,7 @@
 cimport cython
 from libc.math cimport pow, sqrt
 
-from fastmlp._kernels cimport FM_ADAM, FM_NESTEROV, FM_PANEL, FM_SGD, aligned, kernels
+from fastmlp.engine.table cimport FM_ADAM, FM_NESTEROV, FM_PANEL, FM_SGD, aligned, kernels
 from fastmlp.engine.layer cimport (
     Layer, block_gradient, make_layers, pack, panel_floats, unpack, update,
 )

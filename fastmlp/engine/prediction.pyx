@@ -9,13 +9,13 @@ from libc.string cimport memcpy
 
 import numpy as np
 
-from fastmlp._kernels cimport FM_PAD, FM_PANEL, fm_entry, kernels
 from fastmlp.engine.layer cimport Layer, forward, make_layers, pack, panel_floats
 from fastmlp.engine.rows cimport Rows
 from fastmlp.engine.matrix cimport (
     BLOCK, Buffers, Matrix, add_lists, list_row, make_matrix, make_panels, make_rows, panels_of, set_blocks,
     sparse_enough, worth_listing,
 )
+from fastmlp.engine.table cimport FM_PAD, FM_PANEL, fm_entry, kernels
 
 # Rows that one thread takes through the whole network.
 cdef enum:

@@ -4,8 +4,8 @@ cimport cython
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int32_t, int64_t
 
-from fastmlp._kernels cimport fm_entry
 from fastmlp.engine.matrix cimport Buffers, Matrix
+from fastmlp.engine.table cimport fm_entry
 
 
 @cython.final

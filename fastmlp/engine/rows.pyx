@@ -9,11 +9,11 @@ from libc.stdint cimport int32_t, int64_t
 
 import numpy as np
 
-from fastmlp._kernels cimport FM_PANEL, fm_entry, kernels
 from fastmlp.engine.matrix cimport (
     Buffers, Matrix, add_column_lists, add_counted_column_lists, add_lists, column_lists_bytes, list_row, make_matrix,
     padded, panels_of, set_blocks, set_chunks, sparse_enough, worth_listing,
 )
+from fastmlp.engine.table cimport FM_PANEL, fm_entry, kernels
 
 cdef Py_ssize_t LISTED_ROWS = 512   # of a task
 cdef Py_ssize_t READ_ROWS = 1024    # that are brought to float32 at a time: a multiple of those

@@ -4,7 +4,7 @@ from libc.stddef cimport ptrdiff_t
 
 from fastmlp.engine.matrix cimport Buffers
 
-cdef extern from "_rendezvous.h" nogil:
+cdef extern from "rendezvous.h" nogil:
     ctypedef struct Run:
         pass
     ctypedef struct Rendezvous:

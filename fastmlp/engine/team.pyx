@@ -8,7 +8,7 @@ from libc.stdint cimport uint64_t
 import os
 import time
 
-from fastmlp._kernels cimport fm_flush_denormals, fm_restore_denormals
+from fastmlp.engine.table cimport fm_flush_denormals, fm_restore_denormals
 
 cdef extern from *:
     """

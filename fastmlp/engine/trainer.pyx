@@ -14,7 +14,7 @@ import numpy as np
 
 from fastmlp.engine.program import chained_step, layered_step
 
-from fastmlp._kernels cimport fm_loss_gradient, loss_kernel
+from fastmlp.engine.table cimport fm_loss_gradient, loss_kernel
 from fastmlp.engine.batch cimport Batch
 from fastmlp.engine.layer cimport Layer, backward, forward
 from fastmlp.engine.matrix cimport Matrix, list_columns

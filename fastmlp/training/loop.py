@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import _kernels
 from fastmlp.callbacks import Callback, Progress, ProgressBar
+from fastmlp.engine import operations
 from fastmlp.errors import DivergenceError
 from fastmlp.training.state import RunState, collect, commit
 
@@ -197,5 +197,5 @@ def orders(n: int, seed: int, epoch: int, shuffle: bool) -> Iterator[NDArray[np.
     philox = np.random.Philox(key=np.array([seed, 1], np.uint64), counter=epoch)
     while True:
         if shuffle:
-            _kernels.shuffle(order, philox.random_raw(4)[:3].view(np.uint32))
+            operations.shuffle(order, philox.random_raw(4)[:3].view(np.uint32))
         yield order

@@ -7,8 +7,8 @@ import pytest
 
 import fastmlp
 from fastmlp import MLP, SGD, Adam, AdamW, reference, threads
-from fastmlp._kernels import OPENMP
 from fastmlp.callbacks import Callback
+from fastmlp.engine.table import OPENMP
 from fastmlp.losses import LOSSES
 
 QUIET = {"verbose": False}

@@ -1,11 +1,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-OPENMP: bool
-COMPILER: str
-
-def isa() -> str: ...
-def isas() -> dict[str, bool]: ...
 def is_finite(x: NDArray[np.float32]) -> bool: ...
 def matmul_bias(
     out: NDArray[np.float32],

@@ -1,73 +1,20 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 # cython: freethreading_compatible=True
-"""The kernels over typed memoryviews; `fastmlp.kernels` is their public face and checks what comes in."""
+"""Single operations over typed memoryviews; `fastmlp.kernels` is their public face and checks what comes in."""
 
 from cython.parallel cimport prange
+from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memset
 
-import os
-
-cdef extern from *:
-    """
-    #ifdef _OPENMP
-    #define FM_OPENMP 1
-    #else
-    #define FM_OPENMP 0
-    #endif
-    """
-    const int FM_OPENMP
-    const char *__VERSION__
-
-OPENMP = bool(FM_OPENMP)
-COMPILER = __VERSION__.decode()
+from fastmlp.engine.matrix cimport padded, panels_of
+from fastmlp.engine.table cimport (
+    FM_ADAM, FM_PANEL, aligned, fm_dense, fm_loss_gradient, fm_step, kernels, loss_kernel,
+)
 
 # Elements that a thread takes at a time in elementwise kernels: 64 KB, which stay in the L2 cache.
 cdef Py_ssize_t CHUNK = 16384
 cdef enum:
     PRODUCT_ROWS = 96  # of a task of the product: a multiple of the tile's six
-
-
-cdef bint _runs(const fm_kernels *table) noexcept:
-    cdef int runs = 0
-    fm_runs(&runs, table)
-    return runs != 0
-
-
-def _choose(wanted):
-    """Point `kernels` at the table called `wanted`, or at the best one that runs here where `wanted` is None."""
-    global kernels
-    cdef const fm_kernels *table
-    cdef Py_ssize_t i = 0
-    names = []
-    while fm_compiled[i] != NULL:
-        table = fm_compiled[i]
-        name = table.name.decode()
-        names.append(name)
-        if wanted == name or (wanted is None and _runs(table)):
-            if not _runs(table):
-                raise ImportError(f"FASTMLP_ISA={wanted}: this processor cannot run {wanted} instructions")
-            kernels = table
-            return
-        i += 1
-    raise ImportError(f"FASTMLP_ISA={wanted}: not compiled in; this build has {', '.join(names)}")
-
-
-_choose(os.environ.get("FASTMLP_ISA") or None)
-
-
-def isa():
-    """Name of the instruction set in use."""
-    return kernels.name.decode()
-
-
-def isas():
-    """The instruction sets compiled in, best first: name -> whether this processor runs it."""
-    cdef Py_ssize_t i = 0
-    found = {}
-    while fm_compiled[i] != NULL:
-        found[fm_compiled[i].name.decode()] = _runs(fm_compiled[i])
-        i += 1
-    return found
 
 
 def matmul_bias(float[:, ::1] out, const float[:, ::1] x, const float[:, ::1] weights, const float[::1] bias,
@@ -78,7 +25,7 @@ def matmul_bias(float[:, ::1] out, const float[:, ::1] x, const float[:, ::1] we
     they fall into a few sets of the cache, and with AVX2 the product ran at 54 to 81 % of the peak.
     """
     cdef Py_ssize_t n = x.shape[0], k = x.shape[1], m = weights.shape[1], task
-    cdef Py_ssize_t panels = (m + FM_PANEL - 1) // FM_PANEL, blocks = (n + PRODUCT_ROWS - 1) // PRODUCT_ROWS
+    cdef Py_ssize_t panels = panels_of(m), blocks = (n + PRODUCT_ROWS - 1) // PRODUCT_ROWS
     cdef float *panel = aligned(&packed[0])
     if n == 0 or m == 0:
         return
@@ -92,7 +39,7 @@ def matmul_bias(float[:, ::1] out, const float[:, ::1] x, const float[:, ::1] we
 
 def packed_size(Py_ssize_t k, Py_ssize_t m):
     """Floats that `matmul_bias` needs for its panels, wherever they begin."""
-    return (m + FM_PANEL - 1) // FM_PANEL * FM_PANEL * (k + 1) + 16
+    return panels_of(m) * FM_PANEL * (k + 1) + 16
 
 
 cdef void pack_panel(float *panel, const float[:, ::1] weights, const float[::1] bias, Py_ssize_t j) noexcept nogil:
@@ -110,7 +57,7 @@ cdef void product_panel(float[:, ::1] out, const float[:, ::1] x, const float *p
     """Rows [first, end) and columns [j, j + 64) of out."""
     cdef float edge[PRODUCT_ROWS * 64]  # of out, where its last panel is no whole number of vectors
     cdef Py_ssize_t n = end - first, k = x.shape[1], m = out.shape[1], columns = min(<Py_ssize_t>FM_PANEL, m - j)
-    cdef Py_ssize_t width = (columns + FM_PAD - 1) // FM_PAD * FM_PAD
+    cdef Py_ssize_t width = padded(columns)
     cdef float *c = &out[first, j] if width == columns else edge
     cdef Py_ssize_t ldc = m if width == columns else FM_PANEL
     cdef fm_dense operand
@@ -156,14 +103,6 @@ def loss_gradient(float[:, ::1] logits, float[::1] loss, const int64_t[::1] labe
         kernel(&logits[task * rows, 0], &loss[task * rows], m,
                label + task * rows if label != NULL else NULL, target + task * rows * m if target != NULL else NULL,
                &scale[task * rows], min(rows, n - task * rows), m)
-
-
-cdef fm_loss_gradient *loss_kernel(int kind) noexcept nogil:
-    if kind == FM_CROSS_ENTROPY:
-        return kernels.cross_entropy
-    if kind == FM_BINARY_CROSS_ENTROPY:
-        return kernels.binary_cross_entropy
-    return kernels.squared_error
 
 
 def softmax(float[:, ::1] probabilities):
