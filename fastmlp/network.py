@@ -15,7 +15,7 @@ from fastmlp.arrays import Array, Float32
 from fastmlp.engine.prediction import PREDICT_ROWS, FewRows, Predictor
 from fastmlp.engine.rows import Rows
 from fastmlp.layers import Layer, engine_layers, layers_of, n_parameters, views
-from fastmlp.losses import LOSSES
+from fastmlp.losses import LOSSES, SOFTMAX
 from fastmlp.optimizers import Optimizer
 from fastmlp.sparse import SparseRows
 
@@ -128,10 +128,11 @@ class MLP:
         self._init = checks.one_of("init", init, INITS)
         self.seed = seed
         self.n_threads = n_threads
-        if loss == "cross_entropy" and self.layer_sizes[-1] < 2:
+        m, least = self.layer_sizes[-1], LOSSES[loss].least_outputs
+        if m < least:
+            others = " and ".join(repr(name) for name, other in LOSSES.items() if other.least_outputs <= m)
             raise ValueError(
-                "layer_sizes must end in at least 2 outputs for loss='cross_entropy', not 1; "
-                "'binary_cross_entropy' and 'squared_error' take one"
+                f"layer_sizes must end in at least {least} outputs for loss={loss!r}, not {m}; {others} take so few"
             )
 
     def _hold(self, parameters: Float32) -> None:
@@ -343,14 +344,13 @@ class MLP:
         >>> fastmlp.MLP((3, 4, 2)).predict_proba([[0, 0, 0]])
         array([[0.5, 0.5]], dtype=float32)
         """
-        if self.loss == "squared_error":
-            raise ValueError("predict_proba needs a network with probabilities; this one has loss='squared_error'")
+        output = LOSSES[self.loss].output
+        if not output.is_probability:
+            raise ValueError(f"predict_proba needs a network with probabilities; this one has loss={self.loss!r}")
         outputs = self.logits(X)
-        if self.loss == "cross_entropy":
-            kernels.softmax(outputs, out=outputs)
-        else:
-            kernels.activate(outputs, "logistic", out=outputs)
-        return outputs
+        if output is SOFTMAX:
+            return kernels.softmax(outputs, out=outputs)
+        return kernels.activate(outputs, output.name, out=outputs)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return what the network says of each row.
@@ -474,10 +474,8 @@ class MLP:
             raise ValueError("parameters of the network must be writable, for fit; copy.deepcopy(network) has its own")
 
     def _decide(self, outputs: Float32) -> NDArray[Any]:
-        if self.loss == "cross_entropy":
-            return np.asarray(outputs.argmax(axis=1))
-        decided = (outputs > 0).astype(np.int64) if self.loss == "binary_cross_entropy" else outputs
-        return decided[:, 0] if decided.shape[1] == 1 else decided
+        decided = LOSSES[self.loss].output.decide(outputs)
+        return decided[:, 0] if decided.shape[1:] == (1,) else decided
 
     def _evaluate(self, rows: Array | SparseRows, targets: checks.Targets) -> dict[str, float]:
         return metrics.scores(self._logits(rows), targets, self.loss)

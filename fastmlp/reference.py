@@ -370,10 +370,10 @@ def shuffle(n: int, keys: ArrayLike) -> NDArray[np.int64]:
 
 
 def _target_rows(targets: ArrayLike, shape: tuple[int, ...], loss: str) -> Float64:
-    """Targets as rows of the logits' shape (n, m); for cross_entropy, labels (n,) become one-hot rows."""
+    """Targets as rows of the logits' shape (n, m); where those are classes, labels (n,) become one-hot rows."""
     targets = np.asarray(targets)
     n, m = shape
-    if loss == "cross_entropy" and targets.shape == (n,):
+    if LOSSES[loss].targets == "classes" and targets.shape == (n,):
         if not np.issubdtype(targets.dtype, np.integer):
             raise TypeError(f"targets of one dimension must be integer labels, got dtype {targets.dtype}")
         if np.any((targets < 0) | (targets >= m)):

@@ -138,7 +138,7 @@ def _caution(network: MLP, rows: Array | SparseRows, columns: Sequence[Any], tar
     cautions.about_inputs(rows, columns)
     if targets.labels is not None:
         cautions.about_classes(targets.labels, network.layer_sizes[-1])
-    elif network.loss == "squared_error":
+    elif LOSSES[network.loss].targets == "values":
         cautions.about_values(targets.given)
 
 
