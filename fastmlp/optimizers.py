@@ -3,15 +3,28 @@
 import math
 from collections.abc import Callable
 from numbers import Real
-from typing import ClassVar, TypeAlias
+from typing import TypeAlias
 
 from fastmlp import checks, hints
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
+__all__ = ["RULES", "SGD", "Adam", "AdamW", "Optimizer"]
+
+# The rules of an update, and the numbers by which the engine knows them (`enum fm_rule` in `src/fastmlp.h`).
+RULES = {"sgd": 0, "nesterov": 1, "adam": 2}
 
 
 class _HyperParameters:
-    """Attributes that are checked whenever they are set."""
+    """Attributes that are checked whenever they are set, and the rule of the update that they belong to."""
+
+    @property
+    def rule(self) -> str:
+        """A name of `RULES`. Optimizers of one rule go on with each other's moments."""
+        raise NotImplementedError
+
+    @property
+    def code(self) -> int:
+        """The engine's number for the rule."""
+        return RULES[self.rule]
 
     def __setattr__(self, name: str, value: object) -> None:
         if name not in _CHECKS:
@@ -69,7 +82,7 @@ class SGD(_HyperParameters):
 
     @property
     def rule(self) -> str:
-        """The engine's name for the update."""
+        """A name of `RULES`."""
         return "nesterov" if self.nesterov else "sgd"
 
 
@@ -101,8 +114,6 @@ class Adam(_HyperParameters):
     Adam(learning_rate=0.0003, beta_1=0.9, beta_2=0.999, epsilon=1e-08)
     """
 
-    rule: ClassVar[str] = "adam"
-
     @hints.for_arguments
     def __init__(
         self,
@@ -118,6 +129,11 @@ class Adam(_HyperParameters):
         self.beta_2 = beta_2
         self.epsilon = epsilon
         self.clip_norm = clip_norm
+
+    @property
+    def rule(self) -> str:
+        """A name of `RULES`."""
+        return "adam"
 
 
 class AdamW(Adam):

@@ -15,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 from fastmlp import reference
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.losses import LOSSES
+from fastmlp.optimizers import RULES
 
 N, K, M = 7, 5, 3
 HIDDEN = {1: (), 2: (6,), 3: (6, 4)}
@@ -117,11 +118,18 @@ def test_logistic_keeps_its_relative_precision():
     np.testing.assert_allclose(ACTIVATIONS["logistic"].forward(z), scipy.special.expit(z), rtol=1e-12)
 
 
-@pytest.mark.parametrize(("enum", "table"), [("fm_activation", ACTIVATIONS), ("fm_loss", LOSSES)])
-def test_codes_are_those_of_the_engine(enum, table):
+CODES = {
+    "fm_activation": {name: row.code for name, row in ACTIVATIONS.items()},
+    "fm_loss": {name: row.code for name, row in LOSSES.items()},
+    "fm_rule": RULES,
+}
+
+
+@pytest.mark.parametrize("enum", CODES)
+def test_codes_are_those_of_the_engine(enum):
     header = (Path(__file__).parents[1] / "src" / "fastmlp.h").read_text()
     names = re.search(rf"enum {enum} {{(.*?)}}", header, re.DOTALL)[1].split(",")
-    assert {f"FM_{name.upper()}": row.code for name, row in table.items()} == {
+    assert {f"FM_{name.upper()}": code for name, code in CODES[enum].items()} == {
         name.strip(): code for code, name in enumerate(names)
     }
 
