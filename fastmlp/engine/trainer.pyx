@@ -15,7 +15,7 @@ import numpy as np
 from fastmlp.engine.program import chained_step, layered_step
 
 from fastmlp._kernels cimport (
-    FM_ADAM, FM_NESTEROV, FM_PANEL, FM_SGD, aligned, fm_loss_gradient, fm_step, kernels, loss_kernel,
+    FM_ADAM, FM_PANEL, aligned, fm_loss_gradient, fm_step, kernels, loss_kernel,
 )
 from fastmlp.engine.layer cimport (
     Layer, backward, block_gradient, forward, make_layers, pack, panel_floats, unpack, update, whole_gradient,
@@ -42,7 +42,6 @@ cdef Py_ssize_t PART_LISTS = 32 << 20
 cdef Py_ssize_t FEWEST_PART_ROWS = 256
 cdef Py_ssize_t MOST_PART_ROWS = 4096
 
-RULES = {"sgd": FM_SGD, "nesterov": FM_NESTEROV, "adam": FM_ADAM}
 
 cdef struct Task:
     Kind kind
@@ -196,8 +195,8 @@ cdef class Trainer(Team):
         return weights and first and second and isfinite(self.cost)
 
     def set_optimizer(self, optimizer):
-        """Take an optimizer's hyper-parameters: `rule` ("sgd", "nesterov", "adam") and those that it has."""
-        cdef int rule = RULES[optimizer.rule]
+        """Take an optimizer's hyper-parameters: the `code` of its rule (an fm_rule) and those that it has."""
+        cdef int rule = optimizer.code
         clip_norm = getattr(optimizer, "clip_norm", None) or 0.0
         if (clip_norm > 0) != (self.clip_norm > 0):
             self.programmed = False  # from the next epoch on, with room for the gradient or without
