@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastmlp import hints
 from fastmlp.arrays import Array, Float32
 from fastmlp.engine import operations
+from fastmlp.losses import LOSSES
 from fastmlp.sparse import SparseRows, is_sparse
 
 __all__ = [
@@ -187,7 +188,7 @@ def examples(
     array([2, 0])
     """
     m = layer_sizes[-1]
-    if loss == "cross_entropy" and y.ndim == 1:
+    if LOSSES[loss].targets == "classes" and y.ndim == 1:
         targets = Targets(_labels(names[1], y, m), None)
     else:
         targets = Targets(None, _values(names[1], y, loss).reshape(-1, m))
@@ -291,8 +292,9 @@ _CLASSES = "; labels want loss='cross_entropy' and an output for each class"
 
 def _targets(name: str, y: ArrayLike, n: int, m: int, loss: str) -> Array:
     """Labels (n,), or values (n, m) or, for one output, (n,)."""
-    classes = loss == "cross_entropy"
-    array = _numbers(name, y, _NUMBERING if loss != "squared_error" else _READING.format(name))
+    kind = LOSSES[loss].targets
+    classes = kind == "classes"
+    array = _numbers(name, y, _READING.format(name) if kind == "values" else _NUMBERING)
     if classes and array.shape == (n, 1):
         array = array.reshape(n)  # a network with classes has two outputs or more, so that these are labels
     if array.shape not in [(n, m), *([(n,)] if classes or m == 1 else [])]:
@@ -302,7 +304,7 @@ def _targets(name: str, y: ArrayLike, n: int, m: int, loss: str) -> Array:
         raise ValueError(f"{name} must have shape {wanted}, a row for each input row; it has {array.shape}{hint}")
     if classes and array.ndim == 1 and array.dtype.kind == "f":
         raise TypeError(
-            f"{name} must hold labels of an integer type for loss='cross_entropy', not {array.dtype}; "
+            f"{name} must hold labels of an integer type for loss={loss!r}, not {array.dtype}; "
             "for labels, y.astype(int); for values to predict, loss='squared_error'"
         )
     return array
@@ -322,13 +324,14 @@ def _labels(name: str, array: Array, m: int) -> NDArray[np.int64]:
 
 def _values(name: str, array: Array, loss: str) -> Float32:
     values = _finite_float32(name, array)
-    if loss != "squared_error" and not (values.min() >= 0 and values.max() <= 1):
+    kind = LOSSES[loss].targets
+    if kind != "values" and not (values.min() >= 0 and values.max() <= 1):
         hint = ""
-        if loss == "binary_cross_entropy":
+        if kind == "probabilities":
             two = len(np.unique(values)) == 2
             hint = f"; np.equal(y, {values.max():g}) makes answers of its two values" if two else _CLASSES
         raise ValueError(f"{name} must hold probabilities in [0, 1]; it has {values.min()} to {values.max()}{hint}")
-    if loss == "cross_entropy":
+    if kind == "classes":
         sums = values.sum(axis=1)
         row = int(np.abs(sums - 1).argmax())
         if abs(sums[row] - 1) > 1e-3:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 import fastmlp
 from fastmlp import _arguments, threads
+from fastmlp.losses import LOSSES
 
 if TYPE_CHECKING:
     from fastmlp.network import MLP
@@ -197,12 +198,13 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _answers(network: MLP, rows: npt.NDArray[np.float32]) -> Iterator[str]:
-    if network.loss == "cross_entropy":
+    loss = LOSSES[network.loss]
+    if loss.targets == "classes":
         probabilities = network.predict_proba(rows).max(axis=1)
         for label, probability in zip(network.predict(rows), probabilities, strict=True):
             yield f"{label}  {probability:.4f}"
         return
-    outputs = network.predict(rows) if network.loss == "squared_error" else network.predict_proba(rows)
+    outputs = network.predict_proba(rows) if loss.output.is_probability else network.predict(rows)
     for values in outputs.reshape(len(rows), network.layer_sizes[-1]):
         yield " ".join(f"{value:.6g}" for value in values)
 

@@ -18,6 +18,7 @@ _ARGUMENTS = {
     "beta_1": ("beta1",),
     "beta_2": ("beta2",),
     "callbacks": ("callback",),
+    "clip_norm": ("clip_grad_norm", "clipnorm", "global_clipnorm", "gradient_clip_norm", "max_grad_norm"),
     "epochs": ("epoch", "iterations", "max_epochs", "max_iter", "n_epochs", "n_iter", "nb_epoch", "num_epochs"),
     "epsilon": ("eps",),
     "init": ("initializer", "kernel_initializer", "weight_init"),
@@ -59,7 +60,7 @@ _INSTEAD = {
     ("decay", "learning_rate_schedule", "lr_schedule", "lr_scheduler", "schedule", "scheduler"): (
         "fastmlp has no schedules; another fit with another learning_rate goes on where the last one stopped"
     ),
-    ("clip_norm", "clip_value", "clipnorm", "clipvalue", "max_grad_norm"): "fastmlp does not clip gradients",
+    ("clip_value", "clipvalue"): "optimizers clip a gradient by its norm, as in fastmlp.Adam(clip_norm=1.0)",
     ("batch_norm", "batch_normalization"): "fastmlp has no batch normalisation",
     ("warm_start",): "a second fit always goes on where the first one stopped",
     ("metrics",): "evaluate tells the loss and the accuracy",

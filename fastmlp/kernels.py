@@ -356,7 +356,7 @@ def _loss_gradient(
 ) -> tuple[Float32, Float32]:
     n, m = _rows(logits)
     labels = values = None
-    if loss == "cross_entropy" and np.ndim(targets) == 1:
+    if LOSSES[loss].targets == "classes" and np.ndim(targets) == 1:
         arrays.check("targets", targets, (n,), np.int64)
         # A copy: memory is addressed by labels, so what is checked must not change under the kernel.
         labels = targets.copy()

@@ -5,10 +5,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
+
+from fastmlp import checks
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.arrays import Float32
 
-__all__ = ["Layer", "Parameter", "engine_layers", "layers_of", "layout", "n_parameters", "views"]
+__all__ = ["Layer", "Parameter", "checked_sizes", "engine_layers", "layers_of", "layout", "n_parameters", "views"]
 
 
 class Layer(NamedTuple):
@@ -57,6 +60,32 @@ class Parameter(NamedTuple):
     name: str
     offset: int
     shape: tuple[int, ...]
+
+
+def checked_sizes(layer_sizes: Sequence[int]) -> tuple[int, ...]:
+    """Return sizes that layers can stand between: two at least, from 1 on, and no more parameters than arrays can hold.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp.layers import checked_sizes
+    >>> checked_sizes(np.array([784, 256, 10]))
+    (784, 256, 10)
+    """
+    listed = isinstance(layer_sizes, (Sequence, np.ndarray)) and not isinstance(layer_sizes, (str, bytes))
+    if not listed or getattr(layer_sizes, "ndim", 1) == 0:
+        raise TypeError(
+            f"layer_sizes must be a sequence of whole numbers, not {layer_sizes!r:.80}; as in MLP((784, 256, 10))"
+        )
+    sizes = tuple(
+        checks.integer(f"layer_sizes[{i}]", size, least=1, most=2**31 - 1) for i, size in enumerate(layer_sizes)
+    )
+    if len(sizes) < 2:
+        raise ValueError(f"layer_sizes must have at least inputs and outputs, not {sizes}")
+    count = n_parameters(layers_of(sizes, "identity"))
+    if count >= 2**60:  # 4 bytes each: no array can be longer
+        raise ValueError(f"layer_sizes must make less than 2**60 parameters; {sizes} makes {count}")
+    return sizes
 
 
 def layers_of(layer_sizes: Sequence[int], activation: str) -> tuple[Layer, ...]:

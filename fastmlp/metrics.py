@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from fastmlp import kernels
 from fastmlp.arrays import Float32, Float64
 from fastmlp.checks import Targets
+from fastmlp.losses import LOSSES
 
 __all__ = ["scores"]
 
@@ -40,17 +41,18 @@ def scores(logits: Float32, targets: Targets, loss: str) -> dict[str, float]:
     {'loss': 0.125, 'mse': 0.25, 'r2': 0.625}
     """
     mean = float(kernels.losses(logits, targets.given, loss).mean(dtype=np.float64))
-    if loss != "squared_error":
-        return {"loss": mean, "accuracy": float(np.mean(_is_right(logits, targets, loss)))}
-    errors = _squares(logits, targets.given)
+    decided = LOSSES[loss].output.decide(logits)
+    if LOSSES[loss].targets != "values":
+        return {"loss": mean, "accuracy": float(np.mean(_is_right(decided, targets)))}
+    errors = _squares(decided, targets.given)
     return {"loss": mean, "mse": float(errors.sum() / logits.size), "r2": _r2(errors, targets.given)}
 
 
-def _is_right(logits: Float32, targets: Targets, loss: str) -> NDArray[np.bool_]:
-    if loss == "binary_cross_entropy":
-        return np.asarray(((logits > 0) == (targets.given > 0.5)).all(axis=1))
-    labels = targets.given.argmax(axis=1) if targets.labels is None else targets.labels
-    return np.asarray(logits.argmax(axis=1) == labels)
+def _is_right(decided: NDArray[np.int64], targets: Targets) -> NDArray[np.bool_]:
+    """Whether each row's label, or all of its answers, are what the targets come nearest to."""
+    if decided.ndim == 2:
+        return np.asarray((decided == (targets.given > 0.5)).all(axis=1))
+    return np.asarray(decided == (targets.given.argmax(axis=1) if targets.labels is None else targets.labels))
 
 
 def _r2(errors: Float64, values: Float32) -> float:

@@ -14,8 +14,9 @@ from fastmlp.activations import ACTIVATIONS
 from fastmlp.arrays import Array, Float32
 from fastmlp.engine.prediction import PREDICT_ROWS, FewRows, Predictor
 from fastmlp.engine.rows import Rows
-from fastmlp.layers import Layer, engine_layers, layers_of, n_parameters, views
-from fastmlp.losses import LOSSES
+from fastmlp.initial import INITS, initial_parameters
+from fastmlp.layers import Layer, checked_sizes, engine_layers, layers_of, n_parameters, views
+from fastmlp.losses import LOSSES, SOFTMAX
 from fastmlp.optimizers import Optimizer
 from fastmlp.sparse import SparseRows
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from fastmlp.training import History, RunState
 
 __all__ = ["MLP"]
-
-INITS = ("he", "glorot", "normal")
 
 # Seconds of prediction between two looks at signals.
 SLICE = 0.02
@@ -102,7 +101,7 @@ class MLP:
         n_threads: int | None = None,
     ) -> None:
         self._describe(layer_sizes, activation=activation, loss=loss, init=init, seed=seed, n_threads=n_threads)
-        self._hold(_initial(self.layers, self.init, self.seed))
+        self._hold(initial_parameters(self.layers, self.init, self.seed))
 
     @classmethod
     def _unfilled(cls, layer_sizes: Sequence[int], **arguments: Any) -> MLP:
@@ -123,15 +122,16 @@ class MLP:
         n_threads: int | None = None,
     ) -> None:
         self._activation = checks.one_of("activation", activation, ACTIVATIONS)
-        self._layers = layers_of(_sizes(layer_sizes), activation)
+        self._layers = layers_of(checked_sizes(layer_sizes), activation)
         self._loss = checks.one_of("loss", loss, LOSSES)
         self._init = checks.one_of("init", init, INITS)
         self.seed = seed
         self.n_threads = n_threads
-        if loss == "cross_entropy" and self.layer_sizes[-1] < 2:
+        m, least = self.layer_sizes[-1], LOSSES[loss].least_outputs
+        if m < least:
+            others = " and ".join(repr(name) for name, other in LOSSES.items() if other.least_outputs <= m)
             raise ValueError(
-                "layer_sizes must end in at least 2 outputs for loss='cross_entropy', not 1; "
-                "'binary_cross_entropy' and 'squared_error' take one"
+                f"layer_sizes must end in at least {least} outputs for loss={loss!r}, not {m}; {others} take so few"
             )
 
     def _hold(self, parameters: Float32) -> None:
@@ -343,14 +343,13 @@ class MLP:
         >>> fastmlp.MLP((3, 4, 2)).predict_proba([[0, 0, 0]])
         array([[0.5, 0.5]], dtype=float32)
         """
-        if self.loss == "squared_error":
-            raise ValueError("predict_proba needs a network with probabilities; this one has loss='squared_error'")
+        output = LOSSES[self.loss].output
+        if not output.is_probability:
+            raise ValueError(f"predict_proba needs a network with probabilities; this one has loss={self.loss!r}")
         outputs = self.logits(X)
-        if self.loss == "cross_entropy":
-            kernels.softmax(outputs, out=outputs)
-        else:
-            kernels.activate(outputs, "logistic", out=outputs)
-        return outputs
+        if output is SOFTMAX:
+            return kernels.softmax(outputs, out=outputs)
+        return kernels.activate(outputs, output.name, out=outputs)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return what the network says of each row.
@@ -474,44 +473,8 @@ class MLP:
             raise ValueError("parameters of the network must be writable, for fit; copy.deepcopy(network) has its own")
 
     def _decide(self, outputs: Float32) -> NDArray[Any]:
-        if self.loss == "cross_entropy":
-            return np.asarray(outputs.argmax(axis=1))
-        decided = (outputs > 0).astype(np.int64) if self.loss == "binary_cross_entropy" else outputs
-        return decided[:, 0] if decided.shape[1] == 1 else decided
+        decided = LOSSES[self.loss].output.decide(outputs)
+        return decided[:, 0] if decided.shape[1:] == (1,) else decided
 
     def _evaluate(self, rows: Array | SparseRows, targets: checks.Targets) -> dict[str, float]:
         return metrics.scores(self._logits(rows), targets, self.loss)
-
-
-def _sizes(layer_sizes: Sequence[int]) -> tuple[int, ...]:
-    listed = isinstance(layer_sizes, (Sequence, np.ndarray)) and not isinstance(layer_sizes, (str, bytes))
-    if not listed or getattr(layer_sizes, "ndim", 1) == 0:
-        raise TypeError(
-            f"layer_sizes must be a sequence of whole numbers, not {layer_sizes!r:.80}; as in MLP((784, 256, 10))"
-        )
-    sizes = tuple(
-        checks.integer(f"layer_sizes[{i}]", size, least=1, most=2**31 - 1) for i, size in enumerate(layer_sizes)
-    )
-    if len(sizes) < 2:
-        raise ValueError(f"layer_sizes must have at least inputs and outputs, not {sizes}")
-    count = n_parameters(layers_of(sizes, "identity"))
-    if count >= 2**60:  # 4 bytes each: no array can be longer
-        raise ValueError(f"layer_sizes must make less than 2**60 parameters; {sizes} makes {count}")
-    return sizes
-
-
-def _initial(layers: Sequence[Layer], init: str, seed: int) -> Float32:
-    """First parameters, drawn layer by layer from the seed."""
-    generator = np.random.Generator(np.random.Philox(key=np.array([seed, 0], np.uint64)))
-    pieces = []
-    for k, m, _ in layers:
-        if init == "normal":
-            pieces.append(generator.standard_normal((k + 1) * m, dtype=np.float32))
-            continue
-        if init == "he":
-            weights = generator.standard_normal(k * m, dtype=np.float32) * np.float32(np.sqrt(2 / k))
-        else:
-            limit = np.float32(np.sqrt(6 / (k + m)))
-            weights = (2 * generator.random(k * m, dtype=np.float32) - 1) * limit
-        pieces += [weights, np.zeros(m, np.float32)]
-    return np.concatenate(pieces)

@@ -3,15 +3,28 @@
 import math
 from collections.abc import Callable
 from numbers import Real
-from typing import ClassVar, TypeAlias
+from typing import TypeAlias
 
 from fastmlp import checks, hints
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
+__all__ = ["RULES", "SGD", "Adam", "AdamW", "Optimizer"]
+
+# The rules of an update, and the numbers by which the engine knows them (`enum fm_rule` in `src/fastmlp.h`).
+RULES = {"sgd": 0, "nesterov": 1, "adam": 2}
 
 
 class _HyperParameters:
-    """Attributes that are checked whenever they are set."""
+    """Attributes that are checked whenever they are set, and the rule of the update that they belong to."""
+
+    @property
+    def rule(self) -> str:
+        """A name of `RULES`. Optimizers of one rule go on with each other's moments."""
+        raise NotImplementedError
+
+    @property
+    def code(self) -> int:
+        """The engine's number for the rule."""
+        return RULES[self.rule]
 
     def __setattr__(self, name: str, value: object) -> None:
         if name not in _CHECKS:
@@ -19,7 +32,7 @@ class _HyperParameters:
         super().__setattr__(name, _CHECKS[name](name, value))
 
     def __repr__(self) -> str:
-        values = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        values = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if value is not None)
         return f"{type(self).__name__}({values})"
 
 
@@ -36,6 +49,10 @@ class SGD(_HyperParameters):
     momentum : float, default 0.0
         In [0, 1).
     nesterov : bool, default False
+    clip_norm : float or None, default None
+        Greater than 0: where the norm of a batch's gradient, over all parameters, is above it, the gradient is
+        multiplied down to it before the step (Pascanu, Mikolov & Bengio 2013, algorithm 1). None: as it is.
+        A callback that sets it where it was None clips from the next epoch on.
 
     Raises
     ------
@@ -50,14 +67,22 @@ class SGD(_HyperParameters):
     """
 
     @hints.for_arguments
-    def __init__(self, learning_rate: float = 0.01, momentum: float = 0.0, nesterov: bool = False) -> None:
+    def __init__(
+        self,
+        learning_rate: float = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        *,
+        clip_norm: float | None = None,
+    ) -> None:
         self.learning_rate = learning_rate
         self.momentum = momentum
         self.nesterov = nesterov
+        self.clip_norm = clip_norm
 
     @property
     def rule(self) -> str:
-        """The engine's name for the update."""
+        """A name of `RULES`."""
         return "nesterov" if self.nesterov else "sgd"
 
 
@@ -74,6 +99,8 @@ class Adam(_HyperParameters):
         Decay of the two means a step, in [0, 1).
     epsilon : float, default 1e-8
         At least 1e-30: float32 must tell it from 0.
+    clip_norm : float or None, default None
+        As in `SGD`.
 
     Raises
     ------
@@ -87,16 +114,26 @@ class Adam(_HyperParameters):
     Adam(learning_rate=0.0003, beta_1=0.9, beta_2=0.999, epsilon=1e-08)
     """
 
-    rule: ClassVar[str] = "adam"
-
     @hints.for_arguments
     def __init__(
-        self, learning_rate: float = 1e-3, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8
+        self,
+        learning_rate: float = 1e-3,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        *,
+        clip_norm: float | None = None,
     ) -> None:
         self.learning_rate = learning_rate
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
+        self.clip_norm = clip_norm
+
+    @property
+    def rule(self) -> str:
+        """A name of `RULES`."""
+        return "adam"
 
 
 class AdamW(Adam):
@@ -110,6 +147,8 @@ class AdamW(Adam):
         As in `Adam`.
     weight_decay : float, default 0.01
         At least 0.
+    clip_norm : float or None, default None
+        As in `SGD`.
 
     Raises
     ------
@@ -131,8 +170,10 @@ class AdamW(Adam):
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         weight_decay: float = 0.01,
+        *,
+        clip_norm: float | None = None,
     ) -> None:
-        super().__init__(learning_rate, beta_1, beta_2, epsilon)
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, clip_norm=clip_norm)
         self.weight_decay = weight_decay
 
 
@@ -154,6 +195,11 @@ def _number(wanted: str, valid: Callable[[float], bool]) -> Callable[[str, objec
     return check
 
 
+def _number_or_none(wanted: str, valid: Callable[[float], bool]) -> Callable[[str, object], float | None]:
+    check = _number(wanted, valid)
+    return lambda name, value: None if value is None else check(name, value)
+
+
 _CHECKS: dict[str, Callable[[str, object], object]] = {
     "learning_rate": _number("greater than 0", lambda x: x > 0),
     "momentum": _number("in [0, 1)", lambda x: 0 <= x < 1),
@@ -162,4 +208,5 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
     "beta_2": _number("in [0, 1)", lambda x: 0 <= x < 1),
     "epsilon": _number("at least 1e-30", lambda x: x >= 1e-30),
     "weight_decay": _number("at least 0", lambda x: x >= 0),
+    "clip_norm": _number_or_none("greater than 0", lambda x: x > 0),
 }

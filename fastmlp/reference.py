@@ -33,6 +33,7 @@ from fastmlp.losses import LOSSES
 
 __all__ = [
     "adam",
+    "clip",
     "cost",
     "forward",
     "gradients",
@@ -194,6 +195,22 @@ def sgd(
     return weights - learning_rate * direction, velocity
 
 
+def clip(gradients: Sequence[ArrayLike], clip_norm: float) -> list[Float64]:
+    """Gradients of all parameters, multiplied down where the norm of all of them together is above clip_norm.
+
+    Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural networks", algorithm 1.
+
+    Examples
+    --------
+    >>> from fastmlp.reference import clip
+    >>> [gradient.tolist() for gradient in clip([[6, 0], [8]], clip_norm=5)]
+    [[3.0, 0.0], [4.0]]
+    """
+    arrays = [float64(gradient) for gradient in gradients]
+    norm = np.sqrt(sum((array**2).sum() for array in arrays))
+    return [array * (clip_norm / norm) if norm > clip_norm else array for array in arrays]
+
+
 def forward(weights: Sequence[ArrayLike], biases: Sequence[ArrayLike], X: ArrayLike, activation: str) -> list[Float64]:
     """Output of every layer for a batch X: [h_1, ..., h_(L-1), logits].
 
@@ -286,6 +303,7 @@ def train_step(
     loss: str,
     update: Callable[..., tuple[Float64, ...]],
     sample_weight: ArrayLike | None = None,
+    clip_norm: float | None = None,
 ) -> tuple[float, list[Float64], list[Float64], list[tuple[Float64, ...]]]:
     """One step of training on a batch; all gradients are those at the old parameters.
 
@@ -299,6 +317,8 @@ def train_step(
     update : callable
         ``update(parameter, *state, gradient) -> (parameter, *state)``: `sgd` or `adam` with their
         hyper-parameters and step filled in. Biases are treated as weights are, weight decay included.
+    clip_norm : float or None
+        What `clip` holds the gradients within, before the update.
 
     Returns
     -------
@@ -329,9 +349,12 @@ def train_step(
     batch_cost, dweights, dbiases = gradients(
         weights, biases, X, targets, activation=activation, loss=loss, sample_weight=sample_weight
     )
+    steps = [*dweights, *dbiases]
+    if clip_norm is not None:
+        steps = clip(steps, clip_norm)
     updated = [
         update(parameter, *remembered, gradient)
-        for parameter, remembered, gradient in zip([*weights, *biases], state, [*dweights, *dbiases], strict=True)
+        for parameter, remembered, gradient in zip([*weights, *biases], state, steps, strict=True)
     ]
     parameters = [new[0] for new in updated]
     depth = len(weights)
@@ -370,10 +393,10 @@ def shuffle(n: int, keys: ArrayLike) -> NDArray[np.int64]:
 
 
 def _target_rows(targets: ArrayLike, shape: tuple[int, ...], loss: str) -> Float64:
-    """Targets as rows of the logits' shape (n, m); for cross_entropy, labels (n,) become one-hot rows."""
+    """Targets as rows of the logits' shape (n, m); where those are classes, labels (n,) become one-hot rows."""
     targets = np.asarray(targets)
     n, m = shape
-    if loss == "cross_entropy" and targets.shape == (n,):
+    if LOSSES[loss].targets == "classes" and targets.shape == (n,):
         if not np.issubdtype(targets.dtype, np.integer):
             raise TypeError(f"targets of one dimension must be integer labels, got dtype {targets.dtype}")
         if np.any((targets < 0) | (targets >= m)):

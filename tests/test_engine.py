@@ -562,21 +562,11 @@ def test_a_cut_that_is_none_has_nothing_to_give():
         trainer.logits()
 
 
-class Clipped(SGD):
-    """Clips by the norm of the whole gradient."""
-
-    clip_norm = 0.25
-
-    def __setattr__(self, name, value):
-        object.__setattr__(self, name, value)
-
-
 @pytest.mark.parametrize("sizes", [(100, 65, 64, 10), (20, 64, 32, 3)], ids=str)
 @pytest.mark.parametrize("clip_norm", [0.25, 1e6])
 def test_gradients_are_clipped_by_their_norm(clip_norm, sizes, assert_close):
     case = problem(sizes, 30, zeros=0.5)
-    optimizer = Clipped(learning_rate=1.0, momentum=0.5)
-    optimizer.clip_norm = clip_norm
+    optimizer = SGD(learning_rate=1.0, momentum=0.5, clip_norm=clip_norm)
     clipped, plain = (train(case, how, 30) for how in (optimizer, GRADIENT))
     norm = np.linalg.norm(plain.moments[0].astype(np.float64))
     assert 0.25 < norm < 1e6

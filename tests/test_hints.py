@@ -47,6 +47,8 @@ MISTAKES = [
     ),
     ("fit", "nb_epoch", "it is called epochs"),
     ("fit", "callback", "it is called callbacks"),
+    ("SGD", "clipnorm", "it is called clip_norm"),
+    ("Adam", "clipvalue", "optimizers clip a gradient by its norm, as in fastmlp.Adam(clip_norm=1.0)"),
     ("fit", "x", "it is called X"),
     # PyTorch
     ("MLP", "in_features", ALL_LAYERS),
@@ -58,6 +60,8 @@ MISTAKES = [
     ("Adam", "lr", "it is called learning_rate"),
     ("Adam", "betas", "there are two, as in fastmlp.Adam(beta_1=0.9, beta_2=0.999)"),
     ("Adam", "eps", "it is called epsilon"),
+    ("AdamW", "max_grad_norm", "it is called clip_norm"),
+    ("fit", "max_grad_norm", "write fit(X, y, optimizer=fastmlp.Adam(clip_norm=...))"),
     ("Adam", "weight_decay", "write fit(X, y, optimizer=fastmlp.AdamW(weight_decay=...))"),
     ("SGD", "weight_decay", "write fit(X, y, optimizer=fastmlp.AdamW(weight_decay=...))"),
     ("SGD", "lr", "it is called learning_rate"),

@@ -100,7 +100,7 @@ KERNELS = {
         "softmax",
         lambda rng, n, k, m: (5 * normal(rng, n, m),),
         kernels.softmax,
-        LOSSES["cross_entropy"].output,
+        LOSSES["cross_entropy"].output.forward,
         summed=lambda n, k, m: m,
         takes_n_threads=False,
     ),

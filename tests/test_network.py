@@ -232,7 +232,7 @@ def test_predictions_are_those_of_the_reference(assert_close, activation, loss, 
         return
     probabilities = net.predict_proba(X)
     assert probabilities.dtype == np.float32
-    assert_close(probabilities, LOSSES[loss].output(net.logits(X)), "softmax", m)
+    assert_close(probabilities, LOSSES[loss].output.forward(net.logits(X)), "softmax", m)
     labels = net.predict(X)
     assert labels.dtype == np.int64
     if loss == "cross_entropy":

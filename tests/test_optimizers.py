@@ -13,10 +13,10 @@ from fastmlp import MLP, SGD, Adam, AdamW, reference
 # ---- Hyper-parameters
 
 DEFAULTS = {
-    SGD: {"learning_rate": 0.01, "momentum": 0.0, "nesterov": False},
-    Adam: {"learning_rate": 1e-3, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8},
-    AdamW: {"learning_rate": 1e-3, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8, "weight_decay": 0.01},
+    SGD: {"learning_rate": 0.01, "momentum": 0.0, "nesterov": False, "clip_norm": None},
+    Adam: {"learning_rate": 1e-3, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8, "clip_norm": None},
 }
+DEFAULTS[AdamW] = {**DEFAULTS[Adam], "weight_decay": 0.01}
 BEYOND = {
     "learning_rate": [0, -0.1],
     "momentum": [-0.1, 1, 1.5],
@@ -24,6 +24,7 @@ BEYOND = {
     "beta_2": [-0.1, 1],
     "epsilon": [0, -1e-8, 1e-46],
     "weight_decay": [-0.01],
+    "clip_norm": [0, -1],
 }
 WRONG = ["0.1", None, True, 1j, [0.1], np.ones(1)]
 NAMES = [(optimizer, name) for optimizer, values in DEFAULTS.items() for name in values]
@@ -38,6 +39,8 @@ def test_defaults(optimizer):
 def test_a_value_of_the_wrong_type(optimizer, name):
     wrong = [1, 0, "yes", None] if name == "nesterov" else WRONG
     for value in wrong:
+        if name == "clip_norm" and value is None:
+            continue
         with pytest.raises(TypeError, match=rf"{name} must be (a number|True or False), not "):
             optimizer(**{name: value})
 
@@ -70,9 +73,10 @@ def test_any_real_number_will_do(number):
     assert rate == number
 
 
+@pytest.mark.parametrize("clip_norm", [None, 0.5])
 @pytest.mark.parametrize("optimizer", DEFAULTS)
-def test_repr_copy_and_pickle(optimizer):
-    instance = optimizer(learning_rate=0.25)
+def test_repr_copy_and_pickle(optimizer, clip_norm):
+    instance = optimizer(learning_rate=0.25, clip_norm=clip_norm)
     assert repr(eval(repr(instance), {"SGD": SGD, "Adam": Adam, "AdamW": AdamW})) == repr(instance)
     for twin in (copy.copy(instance), copy.deepcopy(instance), pickle.loads(pickle.dumps(instance))):
         assert type(twin) is optimizer
@@ -95,14 +99,18 @@ OPTIMIZERS = [
     Adam(learning_rate=0.01),
     Adam(learning_rate=0.02, beta_1=0.5, beta_2=0.9, epsilon=1e-3),
     AdamW(learning_rate=0.01, weight_decay=0.2),
+    SGD(learning_rate=0.05, momentum=0.9, nesterov=True, clip_norm=0.3),
+    Adam(learning_rate=0.01, clip_norm=0.2),
+    AdamW(learning_rate=0.01, weight_decay=0.2, clip_norm=0.01),
 ]
 
 
 def update(optimizer, step):
     """The same update in the reference."""
+    own = {name: value for name, value in vars(optimizer).items() if name != "clip_norm"}
     if isinstance(optimizer, SGD):
-        return functools.partial(reference.sgd, **vars(optimizer))
-    return functools.partial(reference.adam, step=step, **vars(optimizer))
+        return functools.partial(reference.sgd, **own)
+    return functools.partial(reference.adam, step=step, **own)
 
 
 def follow(net, X, y, optimizer, *, epochs, batch_size):
@@ -123,6 +131,7 @@ def follow(net, X, y, optimizer, *, epochs, batch_size):
                 activation=net.activation,
                 loss=net.loss,
                 update=update(optimizer, step),
+                clip_norm=optimizer.clip_norm,
             )
             batch_costs.append(cost)
         costs.append(np.mean(batch_costs))
@@ -168,7 +177,7 @@ def test_steps_are_those_of_pytorch(assert_close, optimizer):
             model.parameters(), o.learning_rate, (o.beta_1, o.beta_2), o.epsilon, o.weight_decay
         ),
     }[type(optimizer)](optimizer)
-    costs = []
+    costs, norms = [], []
     for first in [*range(0, 40, 16)] * 2:
         theirs.zero_grad()
         batch = slice(first, first + 16)
@@ -176,8 +185,11 @@ def test_steps_are_those_of_pytorch(assert_close, optimizer):
             model(torch.tensor(X[batch], dtype=torch.float64)), torch.tensor(y[batch])
         )
         loss.backward()
+        if optimizer.clip_norm is not None:
+            norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), optimizer.clip_norm).item())
         theirs.step()
         costs.append(loss.item())
+    assert all(norm > optimizer.clip_norm for norm in norms), "nothing was clipped"
     history = net.fit(X, y, epochs=2, batch_size=16, optimizer=optimizer, shuffle=False, verbose=False)
     assert_close(history.loss, np.reshape(costs, (2, 3)).mean(axis=1), "cost", 20)
     for ours, linear in zip(zip(net.weights, net.biases, strict=True), model[::2], strict=True):
@@ -186,18 +198,41 @@ def test_steps_are_those_of_pytorch(assert_close, optimizer):
 
 
 def test_an_optimizer_matters(assert_close):
-    """The comparisons above would see a slip: a decay of 1 % less, or Nesterov's momentum taken for the plain one."""
+    """The comparisons above would see a slip: a decay of 1 % less, Nesterov's momentum taken for the plain one."""
     X, y = problem((4, 9, 3))
     for optimizer, slip in [
         (AdamW(learning_rate=0.01, weight_decay=0.2), AdamW(learning_rate=0.01, weight_decay=0.198)),
         (SGD(learning_rate=0.05, momentum=0.9, nesterov=True), SGD(learning_rate=0.05, momentum=0.9)),
         (Adam(learning_rate=0.01), Adam(learning_rate=0.01, epsilon=1e-5)),
+        (SGD(learning_rate=0.05, clip_norm=0.1), SGD(learning_rate=0.05, clip_norm=0.101)),
     ]:
         net = MLP((4, 9, 3), activation="tanh", init="normal", seed=2)
         _, parameters = follow(net, X, y, slip, epochs=3, batch_size=8)
         net.fit(X, y, epochs=3, batch_size=8, optimizer=optimizer, shuffle=False, verbose=False)
         with pytest.raises(AssertionError, match=r"steps: \d+ entries"):
             assert_close(net.parameters, parameters, "steps", 21 * 9)
+
+
+def test_a_norm_that_no_gradient_reaches_changes_nothing(assert_close):
+    X, y = problem((4, 9, 3))
+    plain, clipped = (MLP((4, 9, 3), seed=2) for _ in range(2))
+    for net, clip_norm in ((plain, None), (clipped, 1e3)):
+        net.fit(X, y, epochs=3, batch_size=8, optimizer=SGD(0.1, clip_norm=clip_norm), verbose=False)
+    assert_close(clipped.parameters, plain.parameters, "steps", 21 * 9)
+
+
+def test_a_callback_may_begin_to_clip():
+    class Clip(fastmlp.callbacks.Callback):
+        def on_epoch_end(self, progress):
+            optimizer.clip_norm = 0.1
+
+    X, y = problem((4, 9, 3))
+    net, expected = (MLP((4, 9, 3), activation="tanh", seed=2) for _ in range(2))
+    for clip_norm in (None, 0.1):
+        expected.fit(X, y, epochs=1, batch_size=8, optimizer=SGD(0.1, clip_norm=clip_norm), verbose=False)
+    optimizer = SGD(0.1)
+    net.fit(X, y, epochs=2, batch_size=8, optimizer=optimizer, callbacks=[Clip()], verbose=False)
+    np.testing.assert_array_equal(net.parameters, expected.parameters)
 
 
 def test_the_smallest_epsilon_does_not_divide_by_zero():

@@ -15,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 from fastmlp import reference
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.losses import LOSSES
+from fastmlp.optimizers import RULES
 
 N, K, M = 7, 5, 3
 HIDDEN = {1: (), 2: (6,), 3: (6, 4)}
@@ -117,11 +118,18 @@ def test_logistic_keeps_its_relative_precision():
     np.testing.assert_allclose(ACTIVATIONS["logistic"].forward(z), scipy.special.expit(z), rtol=1e-12)
 
 
-@pytest.mark.parametrize(("enum", "table"), [("fm_activation", ACTIVATIONS), ("fm_loss", LOSSES)])
-def test_codes_are_those_of_the_engine(enum, table):
+CODES = {
+    "fm_activation": {name: row.code for name, row in ACTIVATIONS.items()},
+    "fm_loss": {name: row.code for name, row in LOSSES.items()},
+    "fm_rule": RULES,
+}
+
+
+@pytest.mark.parametrize("enum", CODES)
+def test_codes_are_those_of_the_engine(enum):
     header = (Path(__file__).parents[1] / "src" / "fastmlp.h").read_text()
     names = re.search(rf"enum {enum} {{(.*?)}}", header, re.DOTALL)[1].split(",")
-    assert {f"FM_{name.upper()}": row.code for name, row in table.items()} == {
+    assert {f"FM_{name.upper()}": code for name, code in CODES[enum].items()} == {
         name.strip(): code for code, name in enumerate(names)
     }
 
@@ -145,12 +153,12 @@ def test_losses_are_those_of_scipy(name, scale):
     logits, targets = scale * make_inputs(50, M), make_targets(name, n=50)
     value, output = SCIPY[name]
     np.testing.assert_allclose(LOSSES[name].value(logits, targets), value(logits, targets), rtol=1e-12)
-    np.testing.assert_allclose(LOSSES[name].output(logits), output(logits), rtol=1e-12)
+    np.testing.assert_allclose(LOSSES[name].output.forward(logits), output(logits), rtol=1e-12)
 
 
 def test_cross_entropies_are_those_of_the_textbook():
     logits, targets = make_inputs(50, M), np.eye(M)[np.arange(50) % M]
-    softmax, logistic = (LOSSES[name].output(logits) for name in ("cross_entropy", "binary_cross_entropy"))
+    softmax, logistic = (LOSSES[name].output.forward(logits) for name in ("cross_entropy", "binary_cross_entropy"))
     np.testing.assert_allclose(
         LOSSES["cross_entropy"].value(logits, targets),
         -scipy.special.xlogy(targets, softmax).sum(axis=1),
@@ -376,7 +384,7 @@ def test_everything_is_float64_and_leaves_its_arguments_alone(dtype):
             *reference.forward(*network, array, "relu"),
             *(g for gs in reference.gradients(*network, array, labels, **names)[1:] for g in gs),
             *(f(array) for a in ACTIVATIONS.values() for f in (a.forward, a.derivative)),
-            *(f(array) for loss in LOSSES.values() for f in (loss.output, partial(loss.value, array))),
+            *(f(array) for loss in LOSSES.values() for f in (loss.output.forward, partial(loss.value, array))),
         ]
 
     array, labels = np.array([[1, -2, 3], [0, 5, -1], [1, 1, 2]], dtype), np.array([2, 0, 1])

@@ -5,14 +5,12 @@
 cimport cython
 from libc.math cimport pow, sqrt
 
-from fastmlp.engine.table cimport FM_ADAM, FM_NESTEROV, FM_PANEL, FM_SGD, aligned, kernels
+from fastmlp.engine.table cimport FM_ADAM, FM_PANEL, aligned, kernels
 from fastmlp.engine.layer cimport (
     Layer, block_gradient, make_layers, pack, panel_floats, unpack, update,
 )
 from fastmlp.engine.matrix cimport Buffers, Matrix
 from fastmlp.engine.program cimport SLAB
-
-RULES = {"sgd": FM_SGD, "nesterov": FM_NESTEROV, "adam": FM_ADAM}
 
 
 @cython.final
@@ -94,8 +92,8 @@ cdef class Parameters:
     # -- The optimizer
 
     cdef set_optimizer(self, optimizer):
-        """Take its hyper-parameters: `rule` ("sgd", "nesterov", "adam") and those that it has."""
-        cdef int rule = RULES[optimizer.rule]
+        """Take its hyper-parameters: the `code` of its rule (an fm_rule) and those that it has."""
+        cdef int rule = optimizer.code
         self.clip_norm = getattr(optimizer, "clip_norm", None) or 0.0
         self.constants.rule = rule
         self.learning_rate = optimizer.learning_rate

@@ -138,7 +138,7 @@ def _caution(network: MLP, rows: Array | SparseRows, columns: Sequence[Any], tar
     cautions.about_inputs(rows, columns)
     if targets.labels is not None:
         cautions.about_classes(targets.labels, network.layer_sizes[-1])
-    elif network.loss == "squared_error":
+    elif LOSSES[network.loss].targets == "values":
         cautions.about_values(targets.given)
 
 
@@ -164,7 +164,6 @@ def _train(
     state = first_state(network, optimizer)
     trainer, rows = _engine(network, data, batch_size)
     trainer.load(network.parameters, state.moments, state.step)
-    trainer.set_optimizer(optimizer)
     progress = Progress(network, History(), epochs, n_batches=-(-rows.n // batch_size))
     run = Run(trainer, progress, callbacks, rows=rows, optimizer=optimizer, state=state, validation=data.validation)
     run.train(islice(orders(rows.n, network.seed, state.epoch, shuffle), epochs))

@@ -38,7 +38,7 @@ class Run:
     rows : Rows
         What it trains on.
     optimizer : Optimizer
-        Read before each slice, as callbacks may change its numbers.
+        Read before each epoch and after each slice, as callbacks may change its numbers.
     state : RunState
         That the engine began with.
     validation : (rows, Targets) or None
@@ -119,9 +119,9 @@ class Run:
     def _run_batches(self, order: NDArray[np.int64]) -> float:
         """Take an epoch's batches in slices; between two of them Python handles signals. Return the seconds taken."""
         seconds = 0.0
+        self.trainer.set_optimizer(self.optimizer)
         self.trainer.start_epoch(self.rows, order)
         while self.trainer.batch < self.trainer.n_batches:
-            self.trainer.set_optimizer(self.optimizer)
             started = time.perf_counter()
             self.trainer.run()
             seconds += time.perf_counter() - started
@@ -135,6 +135,7 @@ class Run:
                 callback.on_batches(self.progress)
             if self.watched:
                 self._load()
+            self.trainer.set_optimizer(self.optimizer)
         return seconds
 
     def _keep(self) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastmlp.arrays import Float32
 from fastmlp.errors import DivergenceError
 from fastmlp.optimizers import Optimizer
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from fastmlp.network import MLP
 
 __all__ = ["History", "RunState", "collect", "commit", "first_state"]
-
-Float32 = NDArray[np.float32]
 
 
 class History:
