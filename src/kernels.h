@@ -459,21 +459,12 @@ static void cross_entropy_of_rows(float *z, float *loss, ptrdiff_t ld, const flo
     }
 }
 
-static void cross_entropy(float *z, float *loss, ptrdiff_t ld, const int64_t *labels, const float *targets,
-                          const float *scale, ptrdiff_t n, ptrdiff_t m) {
-    if (labels)
-        cross_entropy_of_labels(z, loss, ld, labels, scale, n, m);
-    else
-        cross_entropy_of_rows(z, loss, ld, targets, scale, n, m);
-}
-
 /* loss = sum_j log(1 + e^(z_j)) - t_j z_j, with the exponent kept negative; dz = logistic(z) - t. Up to FM_PANEL values
  * of one row, or of several narrow ones, go side by side, and their terms are added up afterwards, in order: a tenth of
  * the time that the terms took one by one. */
-static void binary_cross_entropy(float *z, float *loss, ptrdiff_t ld, const int64_t *labels, const float *targets,
-                                 const float *scale, ptrdiff_t n, ptrdiff_t m) {
+static void binary_cross_entropy(float *z, float *loss, ptrdiff_t ld, const float *targets, const float *scale,
+                                 ptrdiff_t n, ptrdiff_t m) {
     const ptrdiff_t most = m < FM_PANEL ? FM_PANEL / m : 1;
-    (void)labels;
     for (ptrdiff_t i = 0; i < n; i += most) {
         const ptrdiff_t rows = n - i < most ? n - i : most;
         memset(loss + i, 0, (size_t)rows * sizeof *loss);
@@ -501,9 +492,8 @@ static void binary_cross_entropy(float *z, float *loss, ptrdiff_t ld, const int6
 }
 
 /* loss = sum_j (z_j - t_j)^2 / 2; dz = z - t. */
-static void squared_error(float *z, float *loss, ptrdiff_t ld, const int64_t *labels, const float *targets,
-                          const float *scale, ptrdiff_t n, ptrdiff_t m) {
-    (void)labels;
+static void squared_error(float *z, float *loss, ptrdiff_t ld, const float *targets, const float *scale, ptrdiff_t n,
+                          ptrdiff_t m) {
     for (ptrdiff_t i = 0; i < n; i++, z += ld, targets += m) {
         float total = 0.0f;
         for (ptrdiff_t j = 0; j < m; j++) {
@@ -512,6 +502,20 @@ static void squared_error(float *z, float *loss, ptrdiff_t ld, const int64_t *la
             z[j] = difference * scale[i];
         }
         loss[i] = 0.5f * total;
+    }
+}
+
+static void loss(float *z, float *losses, ptrdiff_t ld, const int64_t *labels, const float *targets, const float *scale,
+                 ptrdiff_t n, ptrdiff_t m, int kind) {
+    switch (kind) {
+        case FM_CROSS_ENTROPY:
+            if (labels)
+                cross_entropy_of_labels(z, losses, ld, labels, scale, n, m);
+            else
+                cross_entropy_of_rows(z, losses, ld, targets, scale, n, m);
+            break;
+        case FM_BINARY_CROSS_ENTROPY: binary_cross_entropy(z, losses, ld, targets, scale, n, m); break;
+        case FM_SQUARED_ERROR: squared_error(z, losses, ld, targets, scale, n, m); break;
     }
 }
 
@@ -673,9 +677,7 @@ const fm_kernels TABLE = {
     .column_sums = column_sums,
     .activate = activate,
     .activate_backward = activate_backward,
-    .cross_entropy = cross_entropy,
-    .binary_cross_entropy = binary_cross_entropy,
-    .squared_error = squared_error,
+    .loss = loss,
     .softmax = softmax,
     .update = update,
     .sparse_update = sparse_update,

@@ -14,9 +14,7 @@ import numpy as np
 
 from fastmlp.engine.program import chained_step, layered_step
 
-from fastmlp.engine.table cimport (
-    FM_ADAM, FM_NESTEROV, FM_PANEL, FM_SGD, aligned, fm_loss_gradient, fm_step, kernels, loss_kernel,
-)
+from fastmlp.engine.table cimport FM_ADAM, FM_NESTEROV, FM_PANEL, FM_SGD, aligned, fm_step, kernels
 from fastmlp.engine.layer cimport (
     Layer, backward, block_gradient, forward, make_layers, pack, panel_floats, unpack, update, whole_gradient,
 )
@@ -92,7 +90,7 @@ cdef class Trainer(Team):
     cdef float *moment_1
     cdef float *moment_2
     cdef float *zeros
-    cdef fm_loss_gradient *loss             # NULL: Python's
+    cdef int loss                           # its code; -1: Python's
     cdef fm_step constants
     cdef double learning_rate, beta_1, beta_2, epsilon, clip_norm
     # The epoch
@@ -127,7 +125,7 @@ cdef class Trainer(Team):
         self.layers, self.n_layers = make_layers(layers, self.buffers), len(layers)
         self.m, self.batch_size, self.n_threads = self.layers[self.n_layers - 1].m, batch_size, n_threads
         self.cut_at_gradient = cut_at_gradient
-        self.loss = NULL if loss is None else loss_kernel(loss)
+        self.loss = -1 if loss is None else loss
         for l in range(self.n_layers):
             self.n_parameters += panel_floats(&self.layers[l])
             self.n_flat += (self.layers[l].k + 1) * self.layers[l].m
@@ -232,7 +230,7 @@ cdef class Trainer(Team):
         cdef Buffers buffers = Buffers()
         self.check_rows(rows)
         self.batch_buffers, self.rows, self.program_buffers, self.programmed = buffers, rows, None, True
-        self.chained = (not rows.listed and self.n_parameters <= CHAIN_PARAMETERS and self.loss != NULL
+        self.chained = (not rows.listed and self.n_parameters <= CHAIN_PARAMETERS and self.loss >= 0
                         and not self.cut_at_gradient and self.clip_norm <= 0)
         if self.chained:
             strip = max(min(self.batch_size, CHAIN_ROWS), (self.batch_size + MOST_CHAINS - 1) // MOST_CHAINS)
@@ -261,7 +259,7 @@ cdef class Trainer(Team):
             for i in range(rows.n):
                 if not 0 <= rows.labels[i] < self.m:
                     raise ValueError(f"labels must be from 0 to {self.m - 1}, not {rows.labels[i]}")
-        elif rows.targets is None and self.loss != NULL:
+        elif rows.targets is None and self.loss >= 0:
             raise ValueError("rows must have labels or targets")
 
     cdef Py_ssize_t chains(self, Py_ssize_t rows) noexcept:
@@ -300,7 +298,7 @@ cdef class Trainer(Team):
             # A smaller batch that would not need parts takes the road of the others: their gradients are rounded alike.
             phases = layered_step(
                 self.shapes(), rows, self.capacity, self.n_threads, self.slabs(),
-                whole=self.capacity < self.batch_size, norm=self.clip_norm > 0, cut_at_loss=self.loss == NULL,
+                whole=self.capacity < self.batch_size, norm=self.clip_norm > 0, cut_at_loss=self.loss < 0,
                 cut_at_gradient=self.cut_at_gradient,
             )
         program.n_phases = len(phases)
@@ -361,7 +359,7 @@ cdef class Trainer(Team):
         """
         if self.batch >= self.n_batches:
             raise RuntimeError("the epoch has ended: start_epoch begins another one")
-        self.run_slice(1 if self.loss == NULL or self.cut_at_gradient else self.n_batches - self.batch)
+        self.run_slice(1 if self.loss < 0 or self.cut_at_gradient else self.n_batches - self.batch)
 
     @property
     def cost(self):
@@ -526,9 +524,9 @@ cdef class Trainer(Team):
     cdef void compute_loss(self, const Matrix *logits, Py_ssize_t place, Py_ssize_t first,
                            Py_ssize_t n) noexcept nogil:
         """The losses of rows [first, first + n); their gradients take the place of the logits."""
-        self.loss(logits.data + place * logits.ld, self.losses + first, logits.ld,
-                  self.labels + first if self.rows.labels is not None else NULL, self.targets + first * self.m,
-                  self.scale + first, n, self.m)
+        kernels.loss(logits.data + place * logits.ld, self.losses + first, logits.ld,
+                     self.labels + first if self.rows.labels is not None else NULL, self.targets + first * self.m,
+                     self.scale + first, n, self.m, self.loss)
 
     cdef void add_cost(self, Py_ssize_t n) noexcept nogil:
         cdef double cost = 0
