@@ -24,7 +24,6 @@ EXCEPTIONS = {
     "fastmlp/plots.py:confusion_matrix": "one picture, drawn from left to right",
     "fastmlp/reference.py": "the specification, in one place",
     "fastmlp/reference.py:train_step": "the specification reads best in one piece",
-    "src/kernels.h": "all kernels; to be parted by chapter",
     "tests/test_bench.py:results": "the results of a run, written out",
 }
 

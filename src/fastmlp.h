@@ -47,11 +47,6 @@ typedef struct {
     float rate, decay, beta_1, one_minus_beta_1, beta_2, one_minus_beta_2, epsilon;
 } fm_step;
 
-/* Loss of each row; its gradient, times scale[i], takes the place of the logits. Targets are n labels or, where labels
- * is NULL, n rows of m values, one after the other. */
-typedef void fm_loss_gradient(float *logits, float *loss, ptrdiff_t ld, const int64_t *labels, const float *targets,
-                              const float *scale, ptrdiff_t n, ptrdiff_t m);
-
 typedef struct {
     const char *name;
 
@@ -87,7 +82,10 @@ typedef struct {
     void (*activate)(float *h, ptrdiff_t count, int activation);
     void (*activate_backward)(float *dz, const float *h, ptrdiff_t count, int activation);
 
-    fm_loss_gradient *cross_entropy, *binary_cross_entropy, *squared_error;
+    /* The loss of each row; its gradient, times scale[i], takes the place of the logits. Targets are n labels, which
+     * cross-entropy alone reads, or, where labels is NULL, n rows of m values, one after the other. */
+    void (*loss)(float *logits, float *losses, ptrdiff_t ld, const int64_t *labels, const float *targets,
+                 const float *scale, ptrdiff_t n, ptrdiff_t m, int kind);
     /* In place: logits become probabilities. */
     void (*softmax)(float *probabilities, ptrdiff_t ld, ptrdiff_t n, ptrdiff_t m);
 

@@ -3,7 +3,6 @@
 cimport cython
 from libc.stdint cimport int64_t
 
-from fastmlp.engine.table cimport fm_loss_gradient
 from fastmlp.engine.layer cimport Layer
 from fastmlp.engine.matrix cimport Buffers, Matrix
 from fastmlp.engine.parameters cimport Parameters
@@ -30,9 +29,9 @@ cdef class Batch:
     cdef void weigh(self, const int64_t *order, Py_ssize_t n) noexcept nogil
     cdef void gather(self, Matrix *x, Py_ssize_t place, const int64_t *order, Py_ssize_t first,
                      Py_ssize_t n) noexcept nogil
-    cdef void compute_loss(self, fm_loss_gradient *loss, const Matrix *logits, Py_ssize_t place, Py_ssize_t first,
+    cdef void compute_loss(self, int loss, const Matrix *logits, Py_ssize_t place, Py_ssize_t first,
                            Py_ssize_t n) noexcept nogil
-    cdef void chain(self, Parameters parameters, fm_loss_gradient *loss, const int64_t *order, Py_ssize_t i,
+    cdef void chain(self, Parameters parameters, int loss, const int64_t *order, Py_ssize_t i,
                     Py_ssize_t first, Py_ssize_t n, int thread) noexcept nogil
     cdef double cost(self, Py_ssize_t n) noexcept nogil
     cdef void use_lists(self) noexcept nogil

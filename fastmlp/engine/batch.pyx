@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t
 
 import numpy as np
 
-from fastmlp.engine.table cimport fm_loss_gradient, kernels
+from fastmlp.engine.table cimport kernels
 from fastmlp.engine.layer cimport Layer, backward, forward, panel_floats, whole_gradient
 from fastmlp.engine.matrix cimport (
     Buffers, Matrix, add_column_lists, drop_full_lists, make_panels, make_rows, panels_of, worth_listing,
@@ -118,12 +118,12 @@ cdef class Batch:
             for i in range(n):
                 scale[i] = self.rows.weights[rows[i]] * self.row_scale
 
-    cdef void compute_loss(self, fm_loss_gradient *loss, const Matrix *logits, Py_ssize_t place, Py_ssize_t first,
+    cdef void compute_loss(self, int loss, const Matrix *logits, Py_ssize_t place, Py_ssize_t first,
                            Py_ssize_t n) noexcept nogil:
         """The losses of rows [first, first + n); their gradients take the place of the logits."""
-        loss(logits.data + place * logits.ld, self.losses + first, logits.ld,
-             self.labels + first if self.rows.labels is not None else NULL, self.targets + first * self.m,
-             self.scale + first, n, self.m)
+        kernels.loss(logits.data + place * logits.ld, self.losses + first, logits.ld,
+                     self.labels + first if self.rows.labels is not None else NULL, self.targets + first * self.m,
+                     self.scale + first, n, self.m, loss)
 
     cdef double cost(self, Py_ssize_t n) noexcept nogil:
         """The sum of n rows' losses, in their order."""
@@ -133,7 +133,7 @@ cdef class Batch:
             cost += <double>self.scale[i] * self.losses[i]
         return cost
 
-    cdef void chain(self, Parameters parameters, fm_loss_gradient *loss, const int64_t *order, Py_ssize_t i,
+    cdef void chain(self, Parameters parameters, int loss, const int64_t *order, Py_ssize_t i,
                     Py_ssize_t first, Py_ssize_t n, int thread) noexcept nogil:
         """Rows [first, first + n) through all layers and back, to the i-th gradient."""
         cdef Py_ssize_t l, panel

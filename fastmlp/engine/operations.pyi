@@ -15,7 +15,7 @@ def activate(h: NDArray[np.float32], activation: int, n_threads: int) -> None: .
 def activate_backward(dz: NDArray[np.float32], h: NDArray[np.float32], activation: int, n_threads: int) -> None: ...
 def loss_gradient(
     logits: NDArray[np.float32],
-    loss: NDArray[np.float32],
+    losses: NDArray[np.float32],
     labels: NDArray[np.int64] | None,
     targets: NDArray[np.float32] | None,
     scale: NDArray[np.float32],

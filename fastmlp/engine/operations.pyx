@@ -7,9 +7,7 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memset
 
 from fastmlp.engine.matrix cimport padded, panels_of
-from fastmlp.engine.table cimport (
-    FM_ADAM, FM_PANEL, aligned, fm_dense, fm_loss_gradient, fm_step, kernels, loss_kernel,
-)
+from fastmlp.engine.table cimport FM_ADAM, FM_PANEL, aligned, fm_dense, fm_step, kernels
 
 # Elements that a thread takes at a time in elementwise kernels: 64 KB, which stay in the L2 cache.
 cdef Py_ssize_t CHUNK = 16384
@@ -91,18 +89,18 @@ def activate_backward(float[::1] dz, const float[::1] h, int activation, int n_t
         kernels.activate_backward(&dz[task * CHUNK], &h[task * CHUNK], min(CHUNK, count - task * CHUNK), activation)
 
 
-def loss_gradient(float[:, ::1] logits, float[::1] loss, const int64_t[::1] labels, const float[:, ::1] targets,
+def loss_gradient(float[:, ::1] logits, float[::1] losses, const int64_t[::1] labels, const float[:, ::1] targets,
                   const float[::1] scale, int kind, int n_threads):
     """In place: logits become the gradient; one of `labels` and `targets` is None."""
     cdef Py_ssize_t n = logits.shape[0], m = logits.shape[1], rows, task
     cdef const int64_t *label = &labels[0] if labels is not None else NULL
     cdef const float *target = &targets[0, 0] if targets is not None else NULL
-    cdef fm_loss_gradient *kernel = loss_kernel(kind)
     rows = max(<Py_ssize_t>1, CHUNK // m)
     for task in prange((n + rows - 1) // rows, nogil=True, num_threads=n_threads, schedule="static"):
-        kernel(&logits[task * rows, 0], &loss[task * rows], m,
-               label + task * rows if label != NULL else NULL, target + task * rows * m if target != NULL else NULL,
-               &scale[task * rows], min(rows, n - task * rows), m)
+        kernels.loss(&logits[task * rows, 0], &losses[task * rows], m,
+                     label + task * rows if label != NULL else NULL,
+                     target + task * rows * m if target != NULL else NULL, &scale[task * rows],
+                     min(rows, n - task * rows), m, kind)
 
 
 def softmax(float[:, ::1] probabilities):

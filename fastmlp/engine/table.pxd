@@ -36,9 +36,6 @@ cdef extern from "fastmlp.h" nogil:
         int rule
         float rate, decay, beta_1, one_minus_beta_1, beta_2, one_minus_beta_2, epsilon
 
-    ctypedef void fm_loss_gradient(float *logits, float *loss, ptrdiff_t ld, const int64_t *labels,
-                                   const float *targets, const float *scale, ptrdiff_t n, ptrdiff_t m) noexcept nogil
-
     ctypedef struct fm_kernels:
         const char *name
         void (*dense)(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_start, fm_dense a, const float *b,
@@ -61,9 +58,8 @@ cdef extern from "fastmlp.h" nogil:
         void (*column_sums)(float *sums, const float *x, ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t width) noexcept nogil
         void (*activate)(float *h, ptrdiff_t count, int activation) noexcept nogil
         void (*activate_backward)(float *dz, const float *h, ptrdiff_t count, int activation) noexcept nogil
-        fm_loss_gradient *cross_entropy
-        fm_loss_gradient *binary_cross_entropy
-        fm_loss_gradient *squared_error
+        void (*loss)(float *logits, float *losses, ptrdiff_t ld, const int64_t *labels, const float *targets,
+                     const float *scale, ptrdiff_t n, ptrdiff_t m, int kind) noexcept nogil
         void (*softmax)(float *probabilities, ptrdiff_t ld, ptrdiff_t n, ptrdiff_t m) noexcept nogil
         void (*update)(float *weights, float *first, float *second, const float *dweights, ptrdiff_t count,
                        const fm_step *step) noexcept nogil
@@ -79,7 +75,6 @@ cdef extern from "fastmlp.h" nogil:
 
 # The table in use, chosen when the module is imported.
 cdef const fm_kernels *kernels
-cdef fm_loss_gradient *loss_kernel(int kind) noexcept nogil
 
 
 cdef inline float *aligned(float *memory) noexcept nogil:

@@ -60,11 +60,3 @@ def isas():
         found[fm_compiled[i].name.decode()] = _runs(fm_compiled[i])
         i += 1
     return found
-
-
-cdef fm_loss_gradient *loss_kernel(int kind) noexcept nogil:
-    if kind == FM_CROSS_ENTROPY:
-        return kernels.cross_entropy
-    if kind == FM_BINARY_CROSS_ENTROPY:
-        return kernels.binary_cross_entropy
-    return kernels.squared_error

@@ -14,7 +14,6 @@ import numpy as np
 
 from fastmlp.engine.program import chained_step, layered_step
 
-from fastmlp.engine.table cimport fm_loss_gradient, loss_kernel
 from fastmlp.engine.batch cimport Batch
 from fastmlp.engine.layer cimport Layer, backward, forward
 from fastmlp.engine.matrix cimport Matrix, list_columns
@@ -66,7 +65,7 @@ cdef class Trainer(Team):
     cdef Py_ssize_t capacity, part_rows     # rows of a part of a batch, at most; of a whole batch's last part
     cdef int n_threads
     cdef bint cut_at_gradient, clipped, chained
-    cdef fm_loss_gradient *loss             # NULL: Python's
+    cdef int loss                           # its code; -1: Python's
     # The epoch
     cdef Rows rows
     cdef const int64_t[::1] order
@@ -81,7 +80,7 @@ cdef class Trainer(Team):
         cdef Py_ssize_t widest = max([k for k, *_ in layers[1:]], default=1), parts
         self.parameters = Parameters(layers)
         self.batch_size, self.n_threads, self.cut_at_gradient = batch_size, n_threads, cut_at_gradient
-        self.loss = NULL if loss is None else loss_kernel(loss)
+        self.loss = -1 if loss is None else loss
         self.capacity = min(batch_size, max(FEWEST_PART_ROWS, min(MOST_PART_ROWS, PART_LISTS // (8 * widest))))
         parts = (batch_size + self.capacity - 1) // self.capacity
         self.part_rows = batch_size - batch_size * (parts - 1) // parts
@@ -122,9 +121,9 @@ cdef class Trainer(Team):
 
     cdef make_room(self, Rows rows):
         cdef Py_ssize_t sets = 1, strip = self.capacity, capacity = self.capacity, chains
-        rows.check(self.parameters.layers[0].k, self.parameters.outputs(), self.loss != NULL)
+        rows.check(self.parameters.layers[0].k, self.parameters.outputs(), self.loss >= 0)
         self.rows, self.whole, self.last, self.clipped = rows, None, None, self.parameters.clip_norm > 0
-        self.chained = (not rows.listed and self.parameters.count <= CHAIN_PARAMETERS and self.loss != NULL
+        self.chained = (not rows.listed and self.parameters.count <= CHAIN_PARAMETERS and self.loss >= 0
                         and not self.cut_at_gradient and not self.clipped)
         if self.chained:
             capacity, chains = self.batch_size, self.chains(self.batch_size)
@@ -146,7 +145,7 @@ cdef class Trainer(Team):
         # A smaller batch that would not need parts takes the road of the others: their gradients are rounded alike.
         return Program(layered_step(
             self.at_hand.shapes(), rows, self.capacity, self.n_threads, self.parameters.slabs(),
-            whole=self.capacity < self.batch_size, norm=self.clipped, cut_at_loss=self.loss == NULL,
+            whole=self.capacity < self.batch_size, norm=self.clipped, cut_at_loss=self.loss < 0,
             cut_at_gradient=self.cut_at_gradient,
         ))
 
@@ -189,7 +188,7 @@ cdef class Trainer(Team):
         if self.batch >= self.n_batches:
             raise RuntimeError("the epoch has ended: start_epoch begins another one")
         self.at_cut = False
-        self.run_slice(1 if self.loss == NULL or self.cut_at_gradient else self.n_batches - self.batch)
+        self.run_slice(1 if self.loss < 0 or self.cut_at_gradient else self.n_batches - self.batch)
 
     cdef bint advance(self) noexcept nogil:
         """To the next phase; at a cut, past it, and the slice ends."""
@@ -269,7 +268,7 @@ cdef class Trainer(Team):
 
     cdef Py_ssize_t cut_n(self) except -1:
         """How many rows wait for their losses."""
-        if self.loss != NULL or not self.at_cut or self.now.tasks[0].kind != COST:
+        if self.loss >= 0 or not self.at_cut or self.now.tasks[0].kind != COST:
             raise RuntimeError("no step is cut at its loss")
         return self.now.tasks[0].n
 

@@ -1,0 +1,53 @@
+/* Moves and sums: copies, rows in another order, transposes, a factor, sums of columns. */
+
+/* Narrow rows far apart: without asking for them ahead, each one waits for the cache below. */
+static void copy(float *restrict out, ptrdiff_t ld_out, const float *restrict in, ptrdiff_t ld_in, ptrdiff_t rows,
+                 ptrdiff_t columns) {
+    for (ptrdiff_t i = 0; i < rows; i++, out += ld_out, in += ld_in) {
+        for (ptrdiff_t j = 0; j < columns; j += 16) __builtin_prefetch(in + 16 * ld_in + j);
+        for (ptrdiff_t j = 0; j < columns; j++) out[j] = in[j];
+    }
+}
+
+/* Rows in random order: each one is a cache miss, so the one some rows ahead is asked for. */
+static void gather(float *restrict out, const float *restrict in, const int64_t *rows, ptrdiff_t n, ptrdiff_t k) {
+    for (ptrdiff_t i = 0; i < n; i++, out += k) {
+        if (i + 16 < n) __builtin_prefetch(in + rows[i + 16] * k);
+        memcpy(out, in + rows[i] * k, (size_t)k * sizeof *out);
+    }
+}
+
+typedef float quad __attribute__((vector_size(16), aligned(4), may_alias));
+
+/* Four by four through registers: element by element the stores alone took three times as long. */
+INLINE void transpose_quad(float *restrict out, ptrdiff_t ld_out, const float *restrict in, ptrdiff_t ld_in) {
+    const quad a = *(const quad *)in, b = *(const quad *)(in + ld_in);
+    const quad c = *(const quad *)(in + 2 * ld_in), d = *(const quad *)(in + 3 * ld_in);
+    const quad ac_low = {a[0], c[0], a[1], c[1]}, ac_high = {a[2], c[2], a[3], c[3]};
+    const quad bd_low = {b[0], d[0], b[1], d[1]}, bd_high = {b[2], d[2], b[3], d[3]};
+    *(quad *)out = (quad){ac_low[0], bd_low[0], ac_low[1], bd_low[1]};
+    *(quad *)(out + ld_out) = (quad){ac_low[2], bd_low[2], ac_low[3], bd_low[3]};
+    *(quad *)(out + 2 * ld_out) = (quad){ac_high[0], bd_high[0], ac_high[1], bd_high[1]};
+    *(quad *)(out + 3 * ld_out) = (quad){ac_high[2], bd_high[2], ac_high[3], bd_high[3]};
+}
+
+static void transpose(float *restrict out, ptrdiff_t ld_out, const float *restrict in, ptrdiff_t ld_in, ptrdiff_t rows,
+                      ptrdiff_t columns) {
+    const ptrdiff_t whole_rows = rows & ~(ptrdiff_t)3, whole_columns = columns & ~(ptrdiff_t)3;
+    for (ptrdiff_t i = 0; i < whole_rows; i += 4)
+        for (ptrdiff_t j = 0; j < whole_columns; j += 4)
+            transpose_quad(out + j * ld_out + i, ld_out, in + i * ld_in + j, ld_in);
+    for (ptrdiff_t i = 0; i < rows; i++)
+        for (ptrdiff_t j = i < whole_rows ? whole_columns : 0; j < columns; j++)
+            out[j * ld_out + i] = in[i * ld_in + j];
+}
+
+static void scale(float *x, float factor, ptrdiff_t n) {
+    for (ptrdiff_t i = 0; i < n; i++) x[i] *= factor;
+}
+
+static void column_sums(float *restrict sums, const float *restrict x, ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t width) {
+    memset(sums, 0, (size_t)width * sizeof *sums);
+    for (ptrdiff_t i = 0; i < n; i++)
+        for (ptrdiff_t j = 0; j < width; j++) sums[j] += x[i * ldx + j];
+}
