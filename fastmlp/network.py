@@ -28,6 +28,8 @@ __all__ = ["MLP"]
 
 # Seconds of prediction between two looks at signals.
 SLICE = 0.02
+# Multiply-adds that a value of a sparse row takes with each unit, in time: its weights lie anywhere in memory.
+SCATTERED = 8
 
 _ATTRIBUTES = (
     *("_layers", "_activation", "_loss", "_init", "_seed", "_n_threads"),
@@ -445,13 +447,14 @@ class MLP:
 
     def _logits(self, rows: Array | SparseRows) -> Float32:
         outputs = np.empty((len(rows), self.layer_sizes[-1]), np.float32)
-        n_threads = threads.choose(self.n_threads, len(rows) * self._parameters.size / threads.RATE)
+        seconds = _seconds_a_row(self.layers, rows)
+        n_threads = threads.choose(self.n_threads, len(rows) * seconds)
         listed = None
         if isinstance(rows, SparseRows) and rows.is_sparse:
             listed = Rows(rows, self.layers[0].units, n_threads)
         predictor = Predictor(engine_layers(self.layers), self._parameters, n_threads, listed)
         # Some rows at a time, so that Ctrl-C is heard between them, and what is made float32 takes memory in turn.
-        step = max(1, int(SLICE * n_threads * threads.RATE / self._parameters.size), PREDICT_ROWS * n_threads)
+        step = max(int(SLICE * n_threads / seconds), PREDICT_ROWS * n_threads)
         for first in range(0, len(rows), step):
             part = outputs[first : first + step]
             if listed is not None:
@@ -478,3 +481,12 @@ class MLP:
 
     def _evaluate(self, rows: Array | SparseRows, targets: checks.Targets) -> dict[str, float]:
         return metrics.scores(self._logits(rows), targets, self.loss)
+
+
+def _seconds_a_row(layers: Sequence[Layer], rows: Array | SparseRows) -> float:
+    """Time of one thread for the prediction of one of these rows, at a guess."""
+    operations: float = n_parameters(layers)
+    if isinstance(rows, SparseRows) and rows.is_sparse:
+        values = len(rows.values) / max(1, len(rows))
+        operations += (SCATTERED * values - layers[0].inputs) * layers[0].units
+    return operations / threads.RATE

@@ -7,6 +7,8 @@ import pytest
 from scipy import sparse
 
 import fastmlp
+from fastmlp import network as network_module
+from fastmlp.engine.prediction import Predictor
 from fastmlp.sparse import SparseRows, is_sparse
 
 QUIET = {"epochs": 2, "batch_size": 32, "verbose": False}
@@ -57,6 +59,28 @@ def test_every_format(of):
         np.testing.assert_array_equal(network.predict_proba(rows), expected.predict_proba(dense))
         np.testing.assert_array_equal(network.predict(rows), expected.predict(dense))
     assert network.evaluate(matrix, y) == expected.evaluate(X, y)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_prediction_takes_wide_rows_by_their_values_and_not_by_their_zeros(monkeypatch, n_threads):
+    """Each call of the engine is a rendezvous of threads: many small ones take longer than the rows."""
+    calls = []
+
+    class Counted:
+        def __init__(self, *arguments):
+            self.predictor = Predictor(*arguments)
+
+        def logits(self, out, *rows):
+            calls.append(len(out))
+            self.predictor.logits(out, *rows)
+
+    monkeypatch.setattr(network_module, "Predictor", Counted)
+    network, n, k = fastmlp.MLP((20_000, 256, 3), n_threads=n_threads), 1500, 20_000
+    X = sparse.csr_array((np.ones(5 * n), np.arange(5 * n) % k, np.arange(0, 5 * n + 1, 5)), shape=(n, k))
+    network.predict(X)
+    assert calls == [n]
+    network.predict(X.toarray())
+    assert len(calls) > 3
 
 
 def test_unsorted_and_repeated_entries():
