@@ -143,6 +143,7 @@ class MLP:
 
     def __getstate__(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in _ATTRIBUTES if name != "_few_rows"}
+        own["_parameters"], own["_state"] = self._snapshot()
         return {**own, **getattr(self, "__dict__", {})}  # a subclass may have more
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -466,6 +467,14 @@ class MLP:
         if not np.isfinite(outputs).all():
             self._require_finite()
         return outputs
+
+    def _snapshot(self) -> tuple[Float32, RunState | None]:
+        """Return copies of parameters and state as they are at one moment, even where another thread trains."""
+        while True:
+            state = self._state
+            parameters, *moments = self._few_rows.read_with(*(() if state is None else state.moments))
+            if state is self._state:
+                return parameters, None if state is None else state._replace(moments=(moments[0], moments[1]))
 
     def _require_finite(self) -> None:
         if not np.isfinite(self._parameters).all():

@@ -197,18 +197,34 @@ cdef class FewRows:
 
     def read(self):
         """Return a copy of the parameters."""
-        copy = np.empty(self.parameters.shape[0], FLOAT32)
-        cdef float[::1] out = copy
-        memcpy(&out[0], &self.parameters[0], sizeof(float) * self.parameters.shape[0])
-        return copy
+        return self.read_with()[0]
 
-    def __setitem__(self, where, const float[::1] values):
-        """Write values to all of the parameters; `where` is [:]."""
+    def read_with(self, *arrays):
+        """Return copies of the parameters and of other float32 arrays (n,), all of one moment."""
+        arrays = self.array, *arrays
+        copies = [np.empty(len(array), FLOAT32) for array in arrays]
+        cdef const float[::1] source
+        cdef float[::1] copy
+        for array, out in zip(arrays, copies, strict=True):
+            source, copy = array, out
+            memcpy(&copy[0], &source[0], sizeof(float) * source.shape[0])
+        return copies
+
+    def __setitem__(self, where, values):
+        """Write to all of the parameters; `where` is [:].
+
+        The values are an array, or a function of C that writes them to the one that it is called with.
+        """
+        cdef const float[::1] source
         if not self.array.flags.writeable:
             raise ValueError("the parameters are read-only")
-        if values.shape[0] != self.parameters.shape[0]:
-            raise ValueError(f"there are {self.parameters.shape[0]} parameters, not {values.shape[0]}")
-        memcpy(<float *>&self.parameters[0], &values[0], sizeof(float) * values.shape[0])
+        if callable(values):
+            values(self.array)
+        else:
+            source = values
+            if source.shape[0] != self.parameters.shape[0]:
+                raise ValueError(f"there are {self.parameters.shape[0]} parameters, not {source.shape[0]}")
+            memcpy(<float *>&self.parameters[0], &source[0], sizeof(float) * source.shape[0])
         self.writes += 1
 
     cdef void predict_rows(self, float[:, ::1] out, const float[:, ::1] rows) noexcept nogil:

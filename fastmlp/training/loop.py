@@ -65,13 +65,13 @@ class Run:
         self.trainer = trainer
         self.rows = rows
         self.optimizer = optimizer
-        # Parameters and state that engine and network have in common, as of the last time that they met.
-        self.parameters = self.network.parameters.copy()
+        # State and, if callbacks may write them, parameters that engine and network have in common since they met.
         self.state = state
         self.progress = progress
         self.callbacks = callbacks
         self.watched = any(_watches_batches(callback) for callback in callbacks)
         self.written = any(not isinstance(callback, ProgressBar) for callback in callbacks)
+        self.parameters = self.network.parameters.copy() if self.written else None
         self.validation = validation
 
     def train(self, orders: Iterable[NDArray[np.int64]]) -> None:
@@ -98,14 +98,15 @@ class Run:
         _tell_the_end(told, self.progress, None)
 
     def _train_epoch(self, order: NDArray[np.int64]) -> None:
-        before = self.parameters, self.network._state
+        before = self.network._snapshot() if self.watched else None  # else an epoch that fails writes nothing
         try:
             seconds = self._run_batches(order)
             self._keep()
         except KeyboardInterrupt:
             raise
         except BaseException:
-            commit(self.network, *before)
+            if before is not None:
+                commit(self.network, *before)
             raise
         history = self.progress.history
         history.seconds.append(seconds)
@@ -143,12 +144,14 @@ class Run:
         if self.trainer.step > self.state.step:
             parameters, state = collect(self.trainer, self.optimizer.rule, self.state)
             commit(self.network, parameters, state)
-            self.parameters, self.state = parameters, state
+            self.state = state
+            if self.written:
+                self.parameters = self.network._few_rows.read()
 
     def _load(self) -> None:
         """Give the engine what callbacks wrote to the network since they met."""
         parameters = self.network.parameters
-        if not self.written or np.array_equal(parameters, self.parameters):
+        if self.parameters is None or np.array_equal(parameters, self.parameters):
             return
         if not np.isfinite(parameters).all():
             parameters[:] = self.parameters

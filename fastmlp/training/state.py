@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -50,7 +52,8 @@ class History:
 class RunState(NamedTuple):
     """All of a run that is not a parameter: with it and the parameters, training goes on exactly.
 
-    It never changes: training makes a new one, and `commit` puts it in the old one's place.
+    Training makes a new one, and `commit` puts it in the old one's place. The moments are the network's own memory,
+    like its parameters: each new state has the same arrays, written anew.
 
     Attributes
     ----------
@@ -94,13 +97,16 @@ def first_state(network: MLP, optimizer: Optimizer) -> RunState:
     """
     state = network._state
     if state is None or not (state.rule == optimizer.rule or {state.rule, optimizer.rule} == _MOMENTUM):
-        moments = np.zeros_like(network.parameters), np.zeros_like(network.parameters)
-        return RunState(optimizer.rule, moments, step=0, epoch=state.epoch if state else 0)
+        # Without zeros_like, which would write them.
+        first, second = (np.zeros(network.parameters.size, np.float32) for _ in range(2))
+        return RunState(optimizer.rule, (first, second), step=0, epoch=state.epoch if state else 0)
     return state
 
 
-def collect(trainer: Trainer, rule: str, before: RunState) -> tuple[Float32, RunState]:
-    """Return, in new arrays, the parameters and the state that a run by `rule` has reached since it was at `before`.
+def collect(trainer: Trainer, rule: str, before: RunState) -> tuple[Callable[[Float32], None], RunState]:
+    """Return, for `commit`, what a run by `rule` has reached since it was at `before`.
+
+    That is a function that writes parameters and moments, for which there is no room but the network's, and the state.
 
     Raises
     ------
@@ -123,14 +129,15 @@ def collect(trainer: Trainer, rule: str, before: RunState) -> tuple[Float32, Run
             f"{trainer.n_batches}, and the network keeps the parameters of the last finite epoch; a smaller "
             "learning_rate or inputs of a smaller scale may help"
         )
-    parameters, *moments = (np.empty_like(before.moments[0]) for _ in range(3))
-    trainer.store(parameters, moments)
     epoch = before.epoch + (trainer.batch == trainer.n_batches)
-    return parameters, RunState(rule, (moments[0], moments[1]), trainer.step, epoch)
+    state = RunState(rule, before.moments, trainer.step, epoch)
+    return partial(trainer.store, moments=state.moments), state
 
 
-def commit(network: MLP, parameters: Float32, state: RunState | None) -> None:
+def commit(network: MLP, parameters: Float32 | Callable[[Float32], None], state: RunState | None) -> None:
     """Make parameters and state the network's own: both of them, whenever Ctrl-C comes.
+
+    The parameters are an array, or a function that writes them, as `collect` returns it.
 
     Examples
     --------

@@ -134,12 +134,46 @@ def test_an_epoch_is_counted_when_its_last_batch_is_done(state):
     assert state(net) == state(whole)
 
 
-def test_a_state_that_was_taken_stays_as_it_is():
+def test_a_pickle_or_a_copy_that_was_taken_stays_as_it_is(state):
     net = MLP((4, 6, 2))
     fit(net)
-    taken, kept = net._state, copy.deepcopy(net._state)
+    kept = state(net)
+    copies = [copy.copy(net), copy.deepcopy(net), pickle.loads(pickle.dumps(net))]
     fit(net)
-    assert pickle.dumps(taken) == pickle.dumps(kept) != pickle.dumps(net._state)
+    assert [state(each) for each in copies] == [kept] * 3
+    assert state(net) != kept
+
+
+def test_what_pickle_is_given_is_of_one_moment():
+    net = MLP((4, 6, 2))
+    fit(net)
+    given = net.__getstate__()
+    fit(net)
+    assert given["_state"].epoch == net._state.epoch - 2
+    own, others = (net.parameters, *net._state.moments), (given["_parameters"], *given["_state"].moments)
+    for mine, its in zip(own, others, strict=True):
+        assert not np.shares_memory(mine, its)
+        assert (mine != its).any()
+
+
+MEMORY = """
+import sys, tracemalloc
+import numpy as np, scipy.sparse, fastmlp
+class Watch(fastmlp.callbacks.Callback):
+    def on_batches(self, progress): pass
+X = scipy.sparse.random(200, 50_000, 0.001, format="csr", dtype=np.float32, random_state=0)
+net = fastmlp.MLP((50_000, 64, 2))
+tracemalloc.start()
+net.fit(X, np.arange(200) % 2, epochs=2, batch_size=10, callbacks=[Watch()] * int(sys.argv[1]), verbose=False)
+print(tracemalloc.get_traced_memory()[1] / net.parameters.nbytes)
+"""
+
+
+def test_training_takes_memory_of_five_times_the_parameters(run_python):
+    # The engine's own and its two moments, and the network's two moments; callbacks that may write have it keep more.
+    plain, watched = (float(run_python(["-c", MEMORY, str(n)]).stdout) for n in (0, 1))
+    assert 5 < plain < 5.5
+    assert watched > 6
 
 
 def test_a_commit_that_fails_changes_nothing(state):
