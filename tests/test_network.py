@@ -255,7 +255,8 @@ def test_predictions_are_those_of_the_reference(assert_close, activation, loss, 
 def test_logits_of_any_shape(assert_close, *, sizes, n, density, activation, n_threads):
     net = MLP(sizes, activation=activation, loss="squared_error", init="glorot", n_threads=n_threads)
     X = rows(n, sizes[0], density)
-    assert_close(net.logits(X), expected_logits(net, X), "logits", max(sizes))
+    terms = np.abs(net.weights[-1]).max()  # of the only output there may be, which may be nearly 0
+    assert_close(net.logits(X), expected_logits(net, X), "logits", max(sizes), terms)
 
 
 def test_a_deep_network(assert_close):
