@@ -18,11 +18,11 @@
 enum fm_activation { FM_IDENTITY, FM_RELU, FM_TANH, FM_LOGISTIC };
 enum fm_loss { FM_CROSS_ENTROPY, FM_BINARY_CROSS_ENTROPY, FM_SQUARED_ERROR };
 
-/* A matrix read through strides: element (i, p) is data[i * row + (p / FM_PANEL) * panel + (p % FM_PANEL) * column],
+/* A matrix read through strides: element (i, p) is data[i * ld + (p / FM_PANEL) * ld_panel + (p % FM_PANEL) * column],
  * so that one kernel reads X, its transpose, and activations in panels. */
 typedef struct {
     const float *data;
-    ptrdiff_t row, column, panel;
+    ptrdiff_t ld, column, ld_panel;
 } fm_dense;
 
 /* A matrix as the lists of its non-zero values: row i is entries[begin[i]] up to entries[end[i]]. */
@@ -57,7 +57,7 @@ typedef struct {
                    ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t width);
 
     /* One row y (m) = x (k) weights + bias, skipping zeros of x; weights (k, m) are row-major, and bias follows. */
-    void (*row)(float *y, const float *x, const float *weights, ptrdiff_t k, ptrdiff_t m);
+    void (*row_product)(float *y, const float *x, const float *weights, ptrdiff_t k, ptrdiff_t m);
 
     void (*is_finite)(int *finite, const float *x, ptrdiff_t n);
     void (*count_nonzero)(ptrdiff_t *count, const float *x, ptrdiff_t n);
@@ -90,10 +90,10 @@ typedef struct {
     void (*softmax)(float *probabilities, ptrdiff_t ld, ptrdiff_t n, ptrdiff_t m);
 
     /* `count` parameters and their two moments take a gradient. */
-    void (*update)(float *weights, float *first, float *second, const float *dweights, ptrdiff_t count,
+    void (*update)(float *weights, float *moment_1, float *moment_2, const float *dweights, ptrdiff_t count,
                    const fm_step *step);
     /* The same for a panel (n, width) whose gradient is a b, which is never stored. */
-    void (*sparse_update)(float *weights, float *first, float *second, ptrdiff_t ld, fm_sparse a, const float *b,
+    void (*sparse_update)(float *weights, float *moment_1, float *moment_2, ptrdiff_t ld, fm_sparse a, const float *b,
                           ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t width, const fm_step *step);
 
     /* The numbers from 0 to n - 1, n at most 2^32, in an order that 6 keys decide. */

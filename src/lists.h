@@ -62,7 +62,7 @@ static void add_entries(float *y, const fm_entry *entries, ptrdiff_t count, cons
             for (ptrdiff_t j = whole; j < m; j++) y[j] += entries[e].value * weights[entries[e].index * m + j];
 }
 
-static void row(float *y, const float *x, const float *weights, ptrdiff_t k, ptrdiff_t m) {
+static void row_product(float *y, const float *x, const float *weights, ptrdiff_t k, ptrdiff_t m) {
     fm_entry entries[ROW_BLOCK];
     memcpy(y, weights + k * m, (size_t)m * sizeof *y);
     for (ptrdiff_t p = 0; p < k; p += ROW_BLOCK) {

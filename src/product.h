@@ -7,14 +7,14 @@ INLINE void dense_tile(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t ld
     UNROLL for (int r = 0; r < rows; r++) {
         UNROLL for (int v = 0; v < vecs; v++) sum[r][v] = load(start + r * ld_start + v * LANES);
     }
-    for (ptrdiff_t panel = 0; panel < k; panel += FM_PANEL, a.data += a.panel) {
+    for (ptrdiff_t panel = 0; panel < k; panel += FM_PANEL, a.data += a.ld_panel) {
         const ptrdiff_t steps = k - panel < FM_PANEL ? k - panel : FM_PANEL;
         const float *x = a.data;
         for (ptrdiff_t p = 0; p < steps; p++, x += a.column, b += ldb) {
             vec w[TILE_VECS];
             UNROLL for (int v = 0; v < vecs; v++) w[v] = load(b + v * LANES);
             UNROLL for (int r = 0; r < rows; r++) {
-                const vec value = splat(x[r * a.row]);
+                const vec value = splat(x[r * a.ld]);
                 UNROLL for (int v = 0; v < vecs; v++) sum[r][v] += value * w[v];
             }
         }
@@ -31,13 +31,13 @@ INLINE void dense_columns(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t
         dense_tile(c, ldc, start, ld_start, a, b, ldb, k, 2 * TILE_ROWS, vecs);
         c += 2 * TILE_ROWS * ldc;
         start += 2 * TILE_ROWS * ld_start;
-        a.data += 2 * TILE_ROWS * a.row;
+        a.data += 2 * TILE_ROWS * a.ld;
     }
     for (; n >= TILE_ROWS; n -= TILE_ROWS) {
         dense_tile(c, ldc, start, ld_start, a, b, ldb, k, TILE_ROWS, vecs);
         c += TILE_ROWS * ldc;
         start += TILE_ROWS * ld_start;
-        a.data += TILE_ROWS * a.row;
+        a.data += TILE_ROWS * a.ld;
     }
     switch (n) {
 #if TILE_ROWS > 3

@@ -174,13 +174,13 @@ static void check_products(const fm_kernels *f, ptrdiff_t n, ptrdiff_t k, ptrdif
         }
 }
 
-static void check_row(const fm_kernels *f, ptrdiff_t k, ptrdiff_t m) {
+static void check_row_product(const fm_kernels *f, ptrdiff_t k, ptrdiff_t m) {
     const float *x = floats(k, 0.5), *weights = floats((k + 1) * m, 1);
     float *y = floats(m, 1);
     double *e = product(x, weights, m, 1, k, m);
     for (ptrdiff_t j = 0; j < m; j++) e[j] += weights[k * m + j];
-    f->row(y, x, weights, k, m);
-    check("row", (int)k, y, e, m, k + 1, 1);
+    f->row_product(y, x, weights, k, m);
+    check("row_product", (int)k, y, e, m, k + 1, 1);
 }
 
 static void check_listing(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
@@ -352,14 +352,14 @@ static void check_softmax(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
 
 /* ---- Optimizers ------------------------------------------------------------------------------------------------- */
 
-static void step_of(double *w, double *first, double *second, double g, const fm_step *s) {
+static void step_of(double *w, double *moment_1, double *moment_2, double g, const fm_step *s) {
     if (s->rule == FM_ADAM) {
-        *first = s->beta_1 * *first + s->one_minus_beta_1 * g;
-        *second = s->beta_2 * *second + s->one_minus_beta_2 * g * g;
-        *w = s->decay * *w - s->rate * *first / (sqrt(*second) + s->epsilon);
+        *moment_1 = s->beta_1 * *moment_1 + s->one_minus_beta_1 * g;
+        *moment_2 = s->beta_2 * *moment_2 + s->one_minus_beta_2 * g * g;
+        *w = s->decay * *w - s->rate * *moment_1 / (sqrt(*moment_2) + s->epsilon);
     } else {
-        *first = s->beta_1 * *first + g;
-        *w -= s->rate * (s->rule == FM_NESTEROV ? g + s->beta_1 * *first : *first);
+        *moment_1 = s->beta_1 * *moment_1 + g;
+        *w -= s->rate * (s->rule == FM_NESTEROV ? g + s->beta_1 * *moment_1 : *moment_1);
     }
 }
 
@@ -401,8 +401,8 @@ static void check_sparse_update(const fm_kernels *f, ptrdiff_t n, ptrdiff_t k, p
 
 static void check_sizes(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
     used = 0, sizes[0] = n, sizes[1] = m, sizes[2] = 0;
-    check_row(f, n, m);
-    check_row(f, n + 256, m); /* the kernel lists 256 values at a time */
+    check_row_product(f, n, m);
+    check_row_product(f, n + 256, m); /* the kernel lists 256 values at a time */
     check_listing(f, n, m);
     check_scans(f, n, m);
     check_moves(f, n, m);

@@ -19,11 +19,12 @@ cdef Layer *make_layers(layers, Buffers buffers) except NULL:
 
 
 cdef Py_ssize_t panel_floats(const Layer *layer) noexcept nogil:
+    """Length of a layer's panels, [panel][k + 1][ld]."""
     return layer.panels * (layer.k + 1) * layer.ld
 
 
 cdef void pack(float *panels, const Layer *layer, const float[::1] parameters) noexcept nogil:
-    """A layer's weights and bias, (k + 1, m) row-major, to panels; the bias follows the weights in both."""
+    """A layer's weights and bias, (k + 1, m) row-major, to panels [panel][k + 1][ld]; the bias is the last row."""
     cdef const float *flat = &parameters[layer.offset]
     cdef Py_ssize_t p
     for p in range(layer.panels):
@@ -32,7 +33,7 @@ cdef void pack(float *panels, const Layer *layer, const float[::1] parameters) n
 
 
 cdef void unpack(float[::1] parameters, const Layer *layer, const float *panels) noexcept nogil:
-    """The other way round."""
+    """The other way round: panels [panel][k + 1][ld] to (k + 1, m)."""
     cdef float *flat = &parameters[layer.offset]
     cdef Py_ssize_t p
     for p in range(layer.panels):
@@ -42,7 +43,7 @@ cdef void unpack(float[::1] parameters, const Layer *layer, const float *panels)
 
 cdef void forward(const Layer *layer, const Matrix *x, const Matrix *h, Py_ssize_t panel, Py_ssize_t first,
                   Py_ssize_t n) noexcept nogil:
-    """A panel of h = activation(x weights + bias)."""
+    """A panel of h (n, m) = activation(x (n, k) weights (k, m) + bias (m)), rows [first, first + n)."""
     cdef const float *w = layer.weights + panel * (layer.k + 1) * layer.ld
     cdef float *c = h.data + panel * h.ld_panel + first * h.ld
     cdef Py_ssize_t width = width_of(layer.m, panel)
@@ -55,7 +56,7 @@ cdef void forward(const Layer *layer, const Matrix *x, const Matrix *h, Py_ssize
 
 cdef void backward(const Layer *layer, const Layer *below, const Matrix *dz, const Matrix *h, const Matrix *dz_below,
                    const float *zeros, Py_ssize_t panel, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
-    """A panel of dz_below = (dz weights^T) * activation'(h).
+    """A panel of dz_below (n, k) = (dz (n, m) weights^T (m, k)) * activation'(h (n, k)), rows [first, first + n).
 
     The weights are transposed a block of 64 by 64 at a time, which stays in L1 for all rows.
     """
@@ -79,7 +80,7 @@ cdef void backward(const Layer *layer, const Layer *below, const Matrix *dz, con
 
 cdef void update(const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros, const fm_step *step,
                  Py_ssize_t panel, Py_ssize_t block, Py_ssize_t n) noexcept nogil:
-    """Gradient of a block of rows of one panel of weights, x^T dz, and the optimizer's step on them.
+    """Gradient x^T (k, n) dz (n, m) of a block of rows of one panel of weights, and the optimizer's step on them.
 
     The last block also has the bias.
     """
@@ -113,7 +114,7 @@ cdef void update(const Layer *layer, const Matrix *x, const Matrix *dz, const fl
 
 cdef void whole_gradient(float *out, const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros,
                          Py_ssize_t n) noexcept nogil:
-    """x^T dz and, after it, the gradient of the bias, in panels like the weights."""
+    """x^T (k, n) dz (n, m) and, after it, the gradient of the bias, in panels [panel][k + 1][ld] like the weights."""
     cdef Py_ssize_t panel, block
     for panel in range(layer.panels):
         for block in range(x.blocks):
@@ -122,7 +123,7 @@ cdef void whole_gradient(float *out, const Layer *layer, const Matrix *x, const 
 
 cdef void block_gradient(float *out, const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros,
                          Py_ssize_t panel, Py_ssize_t block, Py_ssize_t n, bint add) noexcept nogil:
-    """A block of rows of one panel of x^T dz, and with the last block the gradient of the bias: stored or added to."""
+    """A block of rows of one panel of x^T (k, n) dz (n, m), with the last one the bias's gradient: stored or added."""
     cdef float sums[64]
     cdef const float *dz_panel = dz.data + panel * dz.ld_panel
     cdef Py_ssize_t width = width_of(layer.m, panel), row = block * x.block, end = min(layer.k, row + x.block), j
@@ -138,7 +139,7 @@ cdef void block_gradient(float *out, const Layer *layer, const Matrix *x, const 
 cdef void gradient(float *tile, Py_ssize_t ld, bint add, const Matrix *x, const float *dz, Py_ssize_t ld_dz,
                    const float *zeros, Py_ssize_t block, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t n,
                    Py_ssize_t width) noexcept nogil:
-    """x^T dz for some columns of a block of x: rows of the gradient, from `row` of the block on; stored or added."""
+    """tile (rows, width) = x^T (rows, n) dz (n, width), from column `row` of a block of x on; stored or added."""
     cdef fm_dense dense
     cdef Py_ssize_t chunk
     cdef const float *start = <const float *>tile if add else zeros
@@ -150,14 +151,14 @@ cdef void gradient(float *tile, Py_ssize_t ld, bint add, const Matrix *x, const 
             start, ld_start = tile, ld
     else:
         dense.data = x.data + block * x.ld_panel + row
-        dense.row, dense.column, dense.panel = 1, x.ld, FM_PANEL * x.ld
+        dense.ld, dense.column, dense.ld_panel = 1, x.ld, FM_PANEL * x.ld
         kernels.dense(tile, ld, start, ld_start, dense, dz, ld_dz, rows, n, width)
 
 
 cdef void product(float *c, Py_ssize_t ldc, const float *start, Py_ssize_t ld_start, const Matrix *x,
                   Py_ssize_t first, Py_ssize_t n, Py_ssize_t block, Py_ssize_t end, const float *b, Py_ssize_t ldb,
                   Py_ssize_t k, Py_ssize_t width) noexcept nogil:
-    """c = start + rows [first, first + n) and blocks [block, end), k columns, of x times b (k, width)."""
+    """c (n, width) = start + rows [first, first + n) and blocks [block, end), k columns, of x times b (k, width)."""
     cdef fm_dense dense
     cdef Py_ssize_t i
     if x.listed:
@@ -167,5 +168,5 @@ cdef void product(float *c, Py_ssize_t ldc, const float *start, Py_ssize_t ld_st
             start, ld_start = c, ldc
     else:
         dense.data = x.data + block * x.ld_panel + first * x.ld
-        dense.row, dense.column, dense.panel = x.ld, 1, x.ld_panel
+        dense.ld, dense.column, dense.ld_panel = x.ld, 1, x.ld_panel
         kernels.dense(c, ldc, start, ld_start, dense, b, ldb, n, k, width)

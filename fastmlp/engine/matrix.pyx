@@ -35,7 +35,7 @@ cdef class Buffers:
 
 
 cdef Matrix make_panels(Py_ssize_t capacity, Py_ssize_t m, bint lists, Buffers buffers):
-    """A batch of up to `capacity` rows of m activations, or of their gradients."""
+    """A batch (capacity, m) of activations, or of their gradients, in panels [panel][capacity][ld]."""
     cdef Matrix x = make_matrix(capacity, m, FM_PANEL, panels_of(m))
     cdef Py_ssize_t i
     x.data = buffers.floats(x.blocks * x.ld_panel)
@@ -48,7 +48,7 @@ cdef Matrix make_panels(Py_ssize_t capacity, Py_ssize_t m, bint lists, Buffers b
 
 
 cdef Matrix make_rows(Py_ssize_t capacity, Py_ssize_t m, Buffers buffers):
-    """The output layer: whole rows, for the loss to read."""
+    """The output layer (capacity, m): whole rows, `padded(m)` apart, for the loss to read."""
     cdef Matrix x = make_matrix(capacity, m, FM_PANEL, panels_of(m))
     x.ld, x.ld_panel = padded(m), FM_PANEL
     x.data = buffers.floats(capacity * x.ld)
@@ -56,6 +56,7 @@ cdef Matrix make_rows(Py_ssize_t capacity, Py_ssize_t m, Buffers buffers):
 
 
 cdef Matrix make_matrix(Py_ssize_t capacity, Py_ssize_t columns, Py_ssize_t block, Py_ssize_t blocks) noexcept:
+    """A batch (capacity, columns), as yet without memory, and not listed."""
     cdef Matrix x
     memset(&x, 0, sizeof(Matrix))
     x.ld = width_of(columns, 0)
@@ -92,7 +93,7 @@ cdef void set_blocks(Py_ssize_t *block, Py_ssize_t *blocks, Py_ssize_t k, Py_ssi
 
 
 cdef add_lists(Matrix *x, Buffers buffers):
-    """Where rows begin and end; the entries themselves are the caller's."""
+    """Where rows begin and end, [blocks][capacity] each; the entries themselves are the caller's."""
     x.listed = True
     x.begin = <ptrdiff_t *>buffers.allocate(sizeof(ptrdiff_t) * x.capacity * x.blocks)
     x.end = <ptrdiff_t *>buffers.allocate(sizeof(ptrdiff_t) * x.capacity * x.blocks)
@@ -104,7 +105,7 @@ cdef Py_ssize_t column_lists_bytes(const Matrix *x) noexcept nogil:
 
 
 cdef add_column_lists(Matrix *x, Buffers buffers):
-    """Room for the lists by column, for what a weight gradient reads: any row may have any column."""
+    """Room [blocks][chunks][block][chunk] for the lists by column, which a weight gradient reads: for any values."""
     cdef Py_ssize_t i
     start_column_lists(x, x.blocks * x.chunks * x.block * x.chunk, buffers)
     for i in range(x.blocks * x.chunks * x.block):
@@ -112,7 +113,7 @@ cdef add_column_lists(Matrix *x, Buffers buffers):
 
 
 cdef add_counted_column_lists(Matrix *x, const int32_t *counts, Buffers buffers):
-    """The same where, of all rows that may come, counts[j] have column j."""
+    """The same where, of all rows that may come, counts[j] have column j; counts (blocks * block)."""
     cdef Py_ssize_t b, c, j, total = 0
     for j in range(x.blocks * x.block):
         total += x.chunks * min(x.chunk, <Py_ssize_t>counts[j])
@@ -126,6 +127,7 @@ cdef add_counted_column_lists(Matrix *x, const int32_t *counts, Buffers buffers)
 
 
 cdef start_column_lists(Matrix *x, Py_ssize_t total, Buffers buffers):
+    """Room for `total` entries; where the columns' lists begin and end, [blocks][chunks][block] each."""
     cdef Py_ssize_t columns = x.blocks * x.chunks * x.block
     x.column_entries = <fm_entry *>buffers.allocate(sizeof(fm_entry) * total)
     x.column_begin = <ptrdiff_t *>buffers.allocate(sizeof(ptrdiff_t) * columns)
@@ -134,7 +136,7 @@ cdef start_column_lists(Matrix *x, Py_ssize_t total, Buffers buffers):
 
 cdef ptrdiff_t list_row(fm_entry *entries, ptrdiff_t *begin, ptrdiff_t *end, Py_ssize_t stride, ptrdiff_t place,
                         const float *x, Py_ssize_t k, Py_ssize_t block, Py_ssize_t blocks) noexcept nogil:
-    """List a row of k values from entries[place] on, block after block; return where its entries end."""
+    """List x (k) from entries[place] on, block after block; begin, end [b * stride]; return where its entries end."""
     cdef Py_ssize_t b, column, whole, rest
     cdef ptrdiff_t next
     cdef float tail[16]
@@ -157,20 +159,21 @@ cdef ptrdiff_t list_row(fm_entry *entries, ptrdiff_t *begin, ptrdiff_t *end, Py_
 
 cdef void list_panel(const Matrix *x, Py_ssize_t panel, Py_ssize_t first, Py_ssize_t n,
                      Py_ssize_t width) noexcept nogil:
+    """The lists of rows [first, first + n) of a panel, (n, width)."""
     cdef Py_ssize_t place = panel * x.capacity + first
     kernels.list(x.entries, x.end + place, x.begin + place, x.data + panel * x.ld_panel + first * x.ld, x.ld, n, width,
                  <int>(panel * FM_PANEL))
 
 
 cdef void list_columns(const Matrix *x, Py_ssize_t block, Py_ssize_t chunk, Py_ssize_t n) noexcept nogil:
-    """The lists by column of a block of columns, for rows [chunk * x.chunk, ...) of n."""
+    """The lists by column of a block of columns, for rows [chunk * x.chunk, (chunk + 1) * x.chunk) of n."""
     cdef Py_ssize_t first = chunk * x.chunk, place = (block * x.chunks + chunk) * x.block
     kernels.list_columns(x.column_entries, x.column_end + place, x.column_begin + place, rows_of(x, first, block),
                          max(<Py_ssize_t>0, min(x.chunk, n - first)), x.block, <int>(block * x.block))
 
 
 cdef void drop_full_lists(Matrix *x, Py_ssize_t n, Py_ssize_t m) noexcept nogil:
-    """Go over to the dense product, until the epoch ends, where the last batch had too few zeros for lists."""
+    """Go over to the dense product, until the epoch ends, where the last x (n, m) had too few zeros for lists."""
     cdef Py_ssize_t b, i
     cdef ptrdiff_t count = 0
     if x.listed:
@@ -181,6 +184,7 @@ cdef void drop_full_lists(Matrix *x, Py_ssize_t n, Py_ssize_t m) noexcept nogil:
 
 
 cdef fm_sparse rows_of(const Matrix *x, Py_ssize_t first, Py_ssize_t block) noexcept nogil:
+    """Rows from `first` on of a block of x, as lists by row: (capacity - first, block)."""
     cdef fm_sparse lists
     lists.entries = x.entries
     lists.begin = x.begin + block * x.capacity + first
@@ -189,6 +193,7 @@ cdef fm_sparse rows_of(const Matrix *x, Py_ssize_t first, Py_ssize_t block) noex
 
 
 cdef fm_sparse columns_of(const Matrix *x, Py_ssize_t block, Py_ssize_t chunk, Py_ssize_t column) noexcept nogil:
+    """Columns from `column` on of a block of x, for a chunk of rows, as lists by column: (block - column, chunk)."""
     cdef fm_sparse lists
     cdef Py_ssize_t place = (block * x.chunks + chunk) * x.block + column
     lists.entries = x.column_entries

@@ -25,8 +25,8 @@ def loss_gradient(
 def softmax(probabilities: NDArray[np.float32]) -> None: ...
 def adam(
     weights: NDArray[np.float32],
-    first: NDArray[np.float32],
-    second: NDArray[np.float32],
+    moment_1: NDArray[np.float32],
+    moment_2: NDArray[np.float32],
     dweights: NDArray[np.float32],
     rate: float,
     decay: float,

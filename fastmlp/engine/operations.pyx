@@ -17,7 +17,7 @@ cdef enum:
 
 def matmul_bias(float[:, ::1] out, const float[:, ::1] x, const float[:, ::1] weights, const float[::1] bias,
                 float[::1] packed, int n_threads):
-    """Write x weights + bias to out.
+    """out (n, m) = x (n, k) weights (k, m) + bias (m).
 
     The weights are copied to panels first, into `packed` of `packed_size` floats. Read in place, with rows 1 KB apart,
     they fall into a few sets of the cache, and with AVX2 the product ran at 54 to 81 % of the peak.
@@ -36,12 +36,12 @@ def matmul_bias(float[:, ::1] out, const float[:, ::1] x, const float[:, ::1] we
 
 
 def packed_size(Py_ssize_t k, Py_ssize_t m):
-    """Floats that `matmul_bias` needs for its panels, wherever they begin."""
+    """Floats that `matmul_bias` needs for its panels [panel][k + 1][64], wherever they begin."""
     return panels_of(m) * FM_PANEL * (k + 1) + 16
 
 
 cdef void pack_panel(float *panel, const float[:, ::1] weights, const float[::1] bias, Py_ssize_t j) noexcept nogil:
-    """Columns [j, j + 64) of the weights and, in the row after them, of the bias."""
+    """panel (k + 1, 64): columns [j, j + 64) of weights (k, m) and, in the row after them, of bias (m)."""
     cdef Py_ssize_t k = weights.shape[0], columns = min(<Py_ssize_t>FM_PANEL, weights.shape[1] - j)
     if columns < FM_PANEL:
         memset(panel, 0, 4 * (k + 1) * FM_PANEL)
@@ -52,7 +52,7 @@ cdef void pack_panel(float *panel, const float[:, ::1] weights, const float[::1]
 
 cdef void product_panel(float[:, ::1] out, const float[:, ::1] x, const float *panel, Py_ssize_t j, Py_ssize_t first,
                         Py_ssize_t end) noexcept nogil:
-    """Rows [first, end) and columns [j, j + 64) of out."""
+    """Rows [first, end) and columns [j, j + 64) of out (n, m) = x (n, k) panel (k, 64) + its bias."""
     cdef float edge[PRODUCT_ROWS * 64]  # of out, where its last panel is no whole number of vectors
     cdef Py_ssize_t n = end - first, k = x.shape[1], m = out.shape[1], columns = min(<Py_ssize_t>FM_PANEL, m - j)
     cdef Py_ssize_t width = padded(columns)
@@ -60,14 +60,14 @@ cdef void product_panel(float[:, ::1] out, const float[:, ::1] x, const float *p
     cdef Py_ssize_t ldc = m if width == columns else FM_PANEL
     cdef fm_dense operand
     operand.data = &x[first, 0] if k > 0 else NULL
-    operand.row, operand.column, operand.panel = k, 1, FM_PANEL
+    operand.ld, operand.column, operand.ld_panel = k, 1, FM_PANEL
     kernels.dense(c, ldc, panel + k * FM_PANEL, 0, operand, panel, FM_PANEL, n, k, width)
     if width != columns:
         kernels.copy(&out[first, j], m, edge, FM_PANEL, n, columns)
 
 
 def is_finite(const float[::1] x):
-    """Whether x has neither NaN nor infinity."""
+    """Whether x (n) has neither NaN nor infinity."""
     cdef int finite = 1
     if x.shape[0]:
         with nogil:
@@ -76,14 +76,14 @@ def is_finite(const float[::1] x):
 
 
 def activate(float[::1] h, int activation, int n_threads):
-    """In place: z becomes h."""
+    """In place: z (count) becomes h."""
     cdef Py_ssize_t count = h.shape[0], task
     for task in prange((count + CHUNK - 1) // CHUNK, nogil=True, num_threads=n_threads, schedule="static"):
         kernels.activate(&h[task * CHUNK], min(CHUNK, count - task * CHUNK), activation)
 
 
 def activate_backward(float[::1] dz, const float[::1] h, int activation, int n_threads):
-    """In place: dh becomes dz."""
+    """In place: dh (count) becomes dz; h (count)."""
     cdef Py_ssize_t count = h.shape[0], task
     for task in prange((count + CHUNK - 1) // CHUNK, nogil=True, num_threads=n_threads, schedule="static"):
         kernels.activate_backward(&dz[task * CHUNK], &h[task * CHUNK], min(CHUNK, count - task * CHUNK), activation)
@@ -91,7 +91,7 @@ def activate_backward(float[::1] dz, const float[::1] h, int activation, int n_t
 
 def loss_gradient(float[:, ::1] logits, float[::1] losses, const int64_t[::1] labels, const float[:, ::1] targets,
                   const float[::1] scale, int kind, int n_threads):
-    """In place: logits become the gradient; one of `labels` and `targets` is None."""
+    """In place: logits (n, m) become the gradient; losses, scale (n); one of labels (n) and targets (n, m) is None."""
     cdef Py_ssize_t n = logits.shape[0], m = logits.shape[1], rows, task
     cdef const int64_t *label = &labels[0] if labels is not None else NULL
     cdef const float *target = &targets[0, 0] if targets is not None else NULL
@@ -104,16 +104,16 @@ def loss_gradient(float[:, ::1] logits, float[::1] losses, const int64_t[::1] la
 
 
 def softmax(float[:, ::1] probabilities):
-    """In place: logits become probabilities."""
+    """In place: logits (n, m) become probabilities."""
     if probabilities.shape[0]:
         with nogil:
             kernels.softmax(&probabilities[0, 0], probabilities.shape[1], probabilities.shape[0],
                             probabilities.shape[1])
 
 
-def adam(float[::1] weights, float[::1] first, float[::1] second, const float[::1] dweights,
+def adam(float[::1] weights, float[::1] moment_1, float[::1] moment_2, const float[::1] dweights,
          float rate, float decay, double beta_1, double beta_2, float epsilon, int n_threads):
-    """In place: one step of Adam with the bias corrections in `rate` and `epsilon`."""
+    """In place: a step of Adam on four arrays (count), with the bias corrections in `rate` and `epsilon`."""
     cdef Py_ssize_t count = weights.shape[0], task, i
     cdef fm_step step
     step.rule, step.rate, step.decay, step.epsilon = FM_ADAM, rate, decay, epsilon
@@ -121,11 +121,11 @@ def adam(float[::1] weights, float[::1] first, float[::1] second, const float[::
     step.beta_2, step.one_minus_beta_2 = beta_2, 1 - beta_2
     for task in prange((count + CHUNK - 1) // CHUNK, nogil=True, num_threads=n_threads, schedule="static"):
         i = task * CHUNK
-        kernels.update(&weights[i], &first[i], &second[i], &dweights[i], min(CHUNK, count - i), &step)
+        kernels.update(&weights[i], &moment_1[i], &moment_2[i], &dweights[i], min(CHUNK, count - i), &step)
 
 
 def shuffle(int64_t[::1] order, const uint32_t[::1] keys):
-    """Write the rows from 0 on in an order that six keys decide: `fastmlp.reference.shuffle`."""
+    """Write the rows from 0 to n - 1 to order (n), as keys (6) decide: `fastmlp.reference.shuffle`."""
     if order.shape[0]:
         with nogil:
             kernels.shuffle(&order[0], &keys[0], order.shape[0])

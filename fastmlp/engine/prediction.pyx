@@ -69,7 +69,7 @@ cdef class Predictor:
             pack(self.layers[l].weights, &self.layers[l], parameters)
 
     cdef add_activations(self, Matrix *h, Py_ssize_t rows):
-        """Room for the activations of so many rows."""
+        """Room for the activations of so many rows: h (n_layers + 1), h[l] (rows, k of layer l)."""
         cdef Py_ssize_t l
         cdef const Layer *layer
         if self.rows is None:
@@ -101,7 +101,7 @@ cdef class Predictor:
 
     cdef void predict(self, float *out, Matrix *h, const float *x, Py_ssize_t first, Py_ssize_t row,
                       Py_ssize_t n) noexcept nogil:
-        """Rows [row, row + n) of those that were asked for, to out."""
+        """Rows [row, row + n) of those asked for, of x (., k), to out (n, m); h (n_layers + 1) is one thread's."""
         cdef Py_ssize_t l, panel, m = self.layers[self.n_layers - 1].m
         if self.rows is None:
             read_rows(h, x + row * h.ld, n)
@@ -114,7 +114,7 @@ cdef class Predictor:
 
 
 cdef Matrix make_input(Py_ssize_t capacity, Py_ssize_t k, Py_ssize_t m, Buffers buffers):
-    """Rows of X as they stand, with room for lists of them where those are worth it."""
+    """Rows (capacity, k) of X as they stand, with room for lists of them where m units make those worth it."""
     cdef Matrix x = make_matrix(capacity, k, FM_PANEL, panels_of(k))
     x.ld, x.ld_panel = k, FM_PANEL
     if worth_listing(k, m):
@@ -125,7 +125,7 @@ cdef Matrix make_input(Py_ssize_t capacity, Py_ssize_t k, Py_ssize_t m, Buffers 
 
 
 cdef void read_rows(Matrix *x, const float *rows, Py_ssize_t n) noexcept nogil:
-    """Take n rows for the input, as lists if they have enough zeros."""
+    """Take rows (n, k) for the input, as lists if they have enough zeros."""
     cdef Py_ssize_t i, k = x.ld
     cdef ptrdiff_t count, place = 0
     x.data = <float *>rows
@@ -166,7 +166,7 @@ cdef class FewRows:
         self.small = self.n_layers <= MOST_LAYERS and max(m for _, m, *_ in layers) <= WIDEST
 
     def logits(self, X):
-        """Outputs before the loss's own activation, (n, m).
+        """Outputs before the loss's own activation, (n, m), of X (n, k).
 
         None where X is not a few sound rows of float32 or the outputs are not finite: the caller's own checks say why.
         """
@@ -228,11 +228,13 @@ cdef class FewRows:
         self.writes += 1
 
     cdef void predict_rows(self, float[:, ::1] out, const float[:, ::1] rows) noexcept nogil:
+        """Outputs out (n, m) of rows (n, k), one by one."""
         cdef Py_ssize_t i
         for i in range(rows.shape[0]):
             self.predict(&out[i, 0], &rows[i, 0])
 
     cdef void predict(self, float *out, const float *x) noexcept nogil:
+        """Outputs out (m) of one row x (k)."""
         cdef float h[2][WIDEST]
         cdef Py_ssize_t l
         cdef const Layer *layer
@@ -240,14 +242,15 @@ cdef class FewRows:
         for l in range(self.n_layers):
             layer, weights = &self.layers[l], &self.parameters[self.layers[l].offset]
             if l == self.n_layers - 1:
-                kernels.row(out, x, weights, layer.k, layer.m)
+                kernels.row_product(out, x, weights, layer.k, layer.m)
             else:
-                kernels.row(h[l % 2], x, weights, layer.k, layer.m)
+                kernels.row_product(h[l % 2], x, weights, layer.k, layer.m)
                 kernels.activate(h[l % 2], layer.m, layer.activation)
                 x = h[l % 2]
 
 
 cdef bint is_finite(const float[:, ::1] rows) noexcept nogil:
+    """Whether rows (n, k) have neither NaN nor infinity."""
     cdef int finite
     kernels.is_finite(&finite, &rows[0, 0], rows.shape[0] * rows.shape[1])
     return finite

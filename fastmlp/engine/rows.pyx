@@ -71,7 +71,7 @@ cdef class Rows:
         self.begin = <ptrdiff_t *>self.buffers.allocate(sizeof(ptrdiff_t) * self.n * (self.blocks + 1))
 
     cdef list_sparse(self, const int64_t[::1] begin, const int32_t[::1] columns, const float[::1] values):
-        """Take the lists of sparse rows, parted at the blocks' ends."""
+        """Take the lists of sparse rows, begin (n + 1) of columns and values (count), parted at the blocks' ends."""
         cdef Py_ssize_t i, b, place = 0, total = columns.shape[0]
         cdef ptrdiff_t *parts
         cdef bint sound = begin.shape[0] == self.n + 1 and values.shape[0] == total and begin[self.n] == total
@@ -144,7 +144,7 @@ cdef class Rows:
             raise ValueError("rows must have labels or targets")
 
     cdef Matrix matrix(self, Py_ssize_t capacity, bint by_column, Buffers buffers):
-        """Room for a batch of up to `capacity` rows, with its lists by column where a gradient reads them."""
+        """Room for a batch (capacity, k), with its lists by column where a gradient reads them."""
         cdef Matrix x = make_matrix(capacity, self.k, self.block, self.blocks)
         if self.listed:
             x.entries = self.entries
@@ -162,7 +162,7 @@ cdef class Rows:
         return x
 
     cdef int32_t *count_columns(self) except NULL:
-        """How many entries each column has."""
+        """How many entries each column has, (blocks * block)."""
         cdef Py_ssize_t _
         cdef ptrdiff_t place
         cdef const ptrdiff_t *begin = self.begin
@@ -175,7 +175,7 @@ cdef class Rows:
         return self.counts
 
     cdef void gather(self, Matrix *x, Py_ssize_t place, const int64_t *rows, Py_ssize_t n) noexcept nogil:
-        """Row rows[i] of X becomes row place + i of x, for n rows."""
+        """Row rows[i] of X (self.n, k) becomes row place + i of x, for rows (n)."""
         cdef Py_ssize_t i
         if not self.listed:
             kernels.gather(x.data + place * self.k, &self.X[0, 0], rows, n, self.k)
@@ -184,14 +184,14 @@ cdef class Rows:
             point(x, place + i, self.begin + rows[i] * (self.blocks + 1))
 
     cdef void take(self, Matrix *x, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
-        """Listed rows [first, first + n) of X become those of x from 0 on."""
+        """Listed rows [first, first + n) of X (self.n, k) become those of x from 0 on."""
         cdef Py_ssize_t i
         for i in range(n):
             point(x, i, self.begin + (first + i) * (self.blocks + 1))
 
 
 cdef inline void point(Matrix *x, Py_ssize_t i, const ptrdiff_t *begin) noexcept nogil:
-    """The lists between these places become row i of x."""
+    """The lists between these places, begin (blocks + 1), become row i of x."""
     cdef Py_ssize_t b
     for b in range(x.blocks):
         x.begin[b * x.capacity + i], x.end[b * x.capacity + i] = begin[b], begin[b + 1]
@@ -207,7 +207,7 @@ def pieces(X):
 
 
 cdef void count_nonzero(ptrdiff_t *counts, const float[:, ::1] X, int n_threads) noexcept:
-    """How many values are not zero in each task's rows of X."""
+    """How many values are not zero in each task's rows of X (n, k): counts (tasks)."""
     cdef Py_ssize_t n = X.shape[0], k = X.shape[1], c
     for c in prange((n + LISTED_ROWS - 1) // LISTED_ROWS, nogil=True, num_threads=n_threads, schedule="static"):
         kernels.count_nonzero(&counts[c], &X[c * LISTED_ROWS, 0], min(LISTED_ROWS, n - c * LISTED_ROWS) * k)
@@ -215,7 +215,7 @@ cdef void count_nonzero(ptrdiff_t *counts, const float[:, ::1] X, int n_threads)
 
 cdef bint list_rows(fm_entry *entries, ptrdiff_t *begin, const ptrdiff_t *place, const float[:, ::1] X,
                     Py_ssize_t block, Py_ssize_t blocks, int n_threads) noexcept:
-    """List the rows of X, those of task c in [place[c], place[c + 1]); whether they fit there."""
+    """List the rows of X (n, k), of task c in [place[c], place[c + 1]), begin [n][blocks + 1]; whether they fit."""
     cdef Py_ssize_t n = X.shape[0], k = X.shape[1], c, fits = 0, tasks = (n + LISTED_ROWS - 1) // LISTED_ROWS
     for c in prange(tasks, nogil=True, num_threads=n_threads, schedule="static"):
         fits += list_task(entries, begin + c * LISTED_ROWS * (blocks + 1), place[c], place[c + 1],
@@ -225,6 +225,7 @@ cdef bint list_rows(fm_entry *entries, ptrdiff_t *begin, const ptrdiff_t *place,
 
 cdef bint list_task(fm_entry *entries, ptrdiff_t *begin, ptrdiff_t place, ptrdiff_t end, const float *x, Py_ssize_t n,
                     Py_ssize_t k, Py_ssize_t block, Py_ssize_t blocks) noexcept nogil:
+    """List the rows of x (n, k) in [place, end); whether they fit there; begin [n][blocks + 1]."""
     cdef Py_ssize_t i
     for i in range(n):
         if place + padded(k) > end:

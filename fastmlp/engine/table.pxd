@@ -21,7 +21,7 @@ cdef extern from "fastmlp.h" nogil:
 
     ctypedef struct fm_dense:
         const float *data
-        ptrdiff_t row, column, panel
+        ptrdiff_t ld, column, ld_panel
 
     ctypedef struct fm_entry:
         int32_t index
@@ -42,7 +42,7 @@ cdef extern from "fastmlp.h" nogil:
                       ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t k, ptrdiff_t width) noexcept nogil
         void (*sparse)(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_start, fm_sparse a, const float *b,
                        ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t width) noexcept nogil
-        void (*row)(float *y, const float *x, const float *weights, ptrdiff_t k, ptrdiff_t m) noexcept nogil
+        void (*row_product)(float *y, const float *x, const float *weights, ptrdiff_t k, ptrdiff_t m) noexcept nogil
         void (*is_finite)(int *finite, const float *x, ptrdiff_t n) noexcept nogil
         void (*count_nonzero)(ptrdiff_t *count, const float *x, ptrdiff_t n) noexcept nogil
         void (*list)(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, const float *x,
@@ -61,10 +61,11 @@ cdef extern from "fastmlp.h" nogil:
         void (*loss)(float *logits, float *losses, ptrdiff_t ld, const int64_t *labels, const float *targets,
                      const float *scale, ptrdiff_t n, ptrdiff_t m, int kind) noexcept nogil
         void (*softmax)(float *probabilities, ptrdiff_t ld, ptrdiff_t n, ptrdiff_t m) noexcept nogil
-        void (*update)(float *weights, float *first, float *second, const float *dweights, ptrdiff_t count,
+        void (*update)(float *weights, float *moment_1, float *moment_2, const float *dweights, ptrdiff_t count,
                        const fm_step *step) noexcept nogil
-        void (*sparse_update)(float *weights, float *first, float *second, ptrdiff_t ld, fm_sparse a, const float *b,
-                              ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t width, const fm_step *step) noexcept nogil
+        void (*sparse_update)(float *weights, float *moment_1, float *moment_2, ptrdiff_t ld, fm_sparse a,
+                              const float *b, ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t width,
+                              const fm_step *step) noexcept nogil
         void (*shuffle)(int64_t *order, const uint32_t *keys, ptrdiff_t n) noexcept nogil
 
     const fm_kernels *const fm_compiled[]
