@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t
 import numpy as np
 
 from fastmlp.engine.table cimport kernels
-from fastmlp.engine.layer cimport Layer, backward, forward, panel_floats, whole_gradient
+from fastmlp.engine.layer cimport Layer, backward, blocks_of, forward, panel_floats, whole_gradient
 from fastmlp.engine.matrix cimport (
     Buffers, Matrix, add_column_lists, drop_full_lists, make_panels, make_rows, panels_of, worth_listing,
 )
@@ -81,7 +81,7 @@ cdef class Batch:
         for l in range(self.n_layers):
             layer, x = &self.layers[l], &self.h[l]
             columns = x.blocks * x.chunks if x.column_entries != NULL else 0
-            found.append((panels_of(layer.k), layer.panels, (layer.k + x.block - 1) // x.block, columns))
+            found.append((panels_of(layer.k), layer.panels, blocks_of(layer, x), columns))
         return found
 
     # -- Rows, and what they are to become

@@ -19,6 +19,11 @@ cdef struct Layer:
     float *moment_2
 
 
+cdef inline Py_ssize_t blocks_of(const Layer *layer, const Matrix *x) noexcept nogil:
+    """Blocks of a panel of weights, each as long as a block of the columns of x that it meets."""
+    return (layer.k + x.block - 1) // x.block
+
+
 cdef Layer *make_layers(layers, Buffers buffers) except NULL
 cdef Py_ssize_t panel_floats(const Layer *layer) noexcept nogil
 cdef void pack(float *panels, const Layer *layer, const float[::1] parameters) noexcept nogil

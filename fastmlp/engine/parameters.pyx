@@ -7,7 +7,7 @@ from libc.math cimport pow, sqrt
 
 from fastmlp.engine.table cimport FM_ADAM, FM_PANEL, aligned, kernels
 from fastmlp.engine.layer cimport (
-    Layer, block_gradient, make_layers, pack, panel_floats, unpack, update,
+    Layer, block_gradient, blocks_of, make_layers, pack, panel_floats, unpack, update,
 )
 from fastmlp.engine.matrix cimport Buffers, Matrix
 from fastmlp.engine.program cimport SLAB
@@ -122,14 +122,14 @@ cdef class Parameters:
                            Py_ssize_t n) noexcept nogil:
         """The gradient x^T dz of the i-th block of a layer's weights, and the optimizer's step on them."""
         cdef const Layer *layer = &self.layers[l]
-        cdef Py_ssize_t blocks = (layer.k + x.block - 1) // x.block
+        cdef Py_ssize_t blocks = blocks_of(layer, x)
         update(layer, x, dz, self.zeros, &self.constants, i // blocks, i % blocks, n)
 
     cdef void make_gradient(self, Py_ssize_t l, const Matrix *x, const Matrix *dz, Py_ssize_t i, Py_ssize_t n,
                             bint add) noexcept nogil:
         """The same gradient stored, or added to what is."""
         cdef const Layer *layer = &self.layers[l]
-        cdef Py_ssize_t blocks = (layer.k + x.block - 1) // x.block
+        cdef Py_ssize_t blocks = blocks_of(layer, x)
         block_gradient(self.gradients + (layer.weights - self.weights), layer, x, dz, self.zeros, i // blocks,
                        i % blocks, n, add)
 

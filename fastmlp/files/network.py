@@ -10,10 +10,10 @@ from io import BufferedIOBase
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastmlp import checks
 from fastmlp.activations import ACTIVATIONS
+from fastmlp.arrays import Float32
 from fastmlp.errors import FileFormatError
 from fastmlp.files import safetensors
 from fastmlp.files.atomic import replacing
@@ -24,7 +24,6 @@ from fastmlp.network import MLP
 
 __all__ = ["load", "save"]
 
-Float32 = NDArray[np.float32]
 
 _FORMAT = 1
 _ARGUMENTS = {"layer_sizes": list, "activation": str, "loss": str, "init": str, "seed": int}  # of MLP
