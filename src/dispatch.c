@@ -15,9 +15,9 @@ void fm_runs(int *runs, const fm_kernels *kernels) {
     if (kernels == &fm_avx512)
         *runs = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                 __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-                __builtin_cpu_supports("fma");
+                __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi");
     else if (kernels == &fm_avx2)
-        *runs = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+        *runs = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi");
     else
         *runs = 1;
 }

@@ -36,6 +36,15 @@ typedef struct {
     const ptrdiff_t *begin, *end;
 } fm_sparse;
 
+/* A matrix in panels of FM_PANEL columns, rows FM_PANEL apart, with masks of what is not zero: element (i, p) is
+ * data[(p / FM_PANEL) * ld_panel + i * FM_PANEL + p % FM_PANEL], bit p % FM_PANEL of masks[(p / FM_PANEL) * ld_masks +
+ * i] says whether to read it. */
+typedef struct {
+    const float *data;
+    const uint64_t *masks;
+    ptrdiff_t ld_panel, ld_masks;
+} fm_masked;
+
 /* One step of an optimizer. Adam's rate is
  * learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t) and its epsilon is scaled by sqrt(1 - beta_2^t): algorithm 1 of
  * Kingma & Ba (2015) with the corrections taken out of the loop. beta_1 is SGD's momentum. decay is
@@ -56,11 +65,16 @@ typedef struct {
     void (*sparse)(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_start, fm_sparse a, const float *b,
                    ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t width);
 
+    void (*masked)(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_start, fm_masked a, const float *b,
+                   ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t k, ptrdiff_t width);
+
     /* One row y (m) = x (k) weights + bias, skipping zeros of x; weights (k, m) are row-major, and bias follows. */
     void (*row_product)(float *y, const float *x, const float *weights, ptrdiff_t k, ptrdiff_t m);
 
     void (*is_finite)(int *finite, const float *x, ptrdiff_t n);
     void (*count_nonzero)(ptrdiff_t *count, const float *x, ptrdiff_t n);
+    /* Bit j of masks[i] says whether column j of row i of x (n, FM_PANEL) is not zero. */
+    void (*mask)(uint64_t *masks, const float *x, ptrdiff_t n);
     /* Lists the non-zero values of x (n, width): row i from entries[begin[i]] on, with room for `width`,
      * a multiple of FM_PAD; the first column has index `first`. Sets end. */
     void (*list)(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, const float *x, ptrdiff_t ldx, ptrdiff_t n,
@@ -95,6 +109,10 @@ typedef struct {
     /* The same for a panel (n, width) whose gradient is a b, which is never stored. */
     void (*sparse_update)(float *weights, float *moment_1, float *moment_2, ptrdiff_t ld, fm_sparse a, const float *b,
                           ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t width, const fm_step *step);
+    /* The same for a gradient start + a b; weights and moments have their rows FM_PANEL apart. */
+    void (*masked_update)(float *weights, float *moment_1, float *moment_2, const float *start, ptrdiff_t ld_start,
+                          fm_masked a, const float *b, ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t k, ptrdiff_t width,
+                          const fm_step *step);
 
     /* The numbers from 0 to n - 1, n at most 2^32, in an order that 6 keys decide. */
     void (*shuffle)(int64_t *order, const uint32_t *keys, ptrdiff_t n);

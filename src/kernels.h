@@ -3,6 +3,7 @@
  *   TILE_ROWS  rows of the register tile of the dense product
  *   TILE_VECS  vectors in a row of that tile
  *   ROW_VECS   vectors that a row of the sparse product keeps in registers
+ *   PAIR_VECS  vectors that each of two rows of the masked product keeps in registers
  *   TABLE      the table's C name, and NAME the one users see
  * Loops without a sum are plain C: the compiler turns them into vectors of the same width.
  */
@@ -27,6 +28,7 @@ INLINE vec splat(float value) { return value - (vec){0}; }
 /* In this order: each uses those before it. */
 /* clang-format off */
 #include "product.h"
+#include "masks.h"
 #include "lists.h"
 #include "moves.h"
 #include "elementary.h"
@@ -40,9 +42,11 @@ const fm_kernels TABLE = {
     .name = NAME,
     .dense = dense,
     .sparse = sparse,
+    .masked = masked,
     .row_product = row_product,
     .is_finite = is_finite,
     .count_nonzero = count_nonzero,
+    .mask = mask,
     .list = list,
     .list_columns = list_columns,
     .copy = copy,
@@ -56,5 +60,6 @@ const fm_kernels TABLE = {
     .softmax = softmax,
     .update = update,
     .sparse_update = sparse_update,
+    .masked_update = masked_update,
     .shuffle = shuffle,
 };

@@ -12,7 +12,7 @@
 
 #define LENGTH(array) ((int)(sizeof(array) / sizeof *(array)))
 
-_Static_assert(sizeof(fm_kernels) == 20 * sizeof(void *), "a name and 19 kernels: check the new one as well");
+_Static_assert(sizeof(fm_kernels) == 23 * sizeof(void *), "a name and 22 kernels: check the new one as well");
 
 static const ptrdiff_t SIZES[] = {1, 2, 3, 7, 63, 64, 65, 100, 113};
 
@@ -146,11 +146,37 @@ static void check_lists(const fm_entry *entries, const ptrdiff_t *end, fm_sparse
     check(kernel, 0, actual, e, count, 0, 0);
 }
 
+/* The rows of b (k, width), FM_PANEL apart. */
+static float *rows_apart(const float *b, ptrdiff_t ldb, ptrdiff_t k, ptrdiff_t width) {
+    float *out = floats(span(k, FM_PANEL, width), 1);
+    for (ptrdiff_t p = 0; p < k; p++)
+        for (ptrdiff_t j = 0; j < width; j++) out[p * FM_PANEL + j] = b[p * ldb + j];
+    return out;
+}
+
+/* x (n, k) in panels, with masks of it; what they leave out is random, as are the columns past k. */
+static fm_masked masked_of(const float *x, ptrdiff_t n, ptrdiff_t k) {
+    const ptrdiff_t count = (k + FM_PANEL - 1) / FM_PANEL, ld = n * FM_PANEL + 3, ld_masks = n + 1;
+    float *data = floats(span(count, ld, n * FM_PANEL), 1);
+    uint64_t *masks = take(span(count, ld_masks, n), sizeof *masks);
+    for (ptrdiff_t p = 0; p < count * FM_PANEL; p++)
+        for (ptrdiff_t i = 0, panel = p / FM_PANEL, j = p % FM_PANEL; i < n; i++) {
+            uint64_t *mask = masks + panel * ld_masks + i;
+            if (j == 0) *mask = 0;
+            if (p >= k || x[i * k + p] == 0) continue;
+            data[panel * ld + i * FM_PANEL + j] = x[i * k + p];
+            *mask |= (uint64_t)1 << j;
+        }
+    return (fm_masked){data, masks, ld, ld_masks};
+}
+
 static void check_products(const fm_kernels *f, ptrdiff_t n, ptrdiff_t k, ptrdiff_t width) {
     const ptrdiff_t ldb = width + 5, ldc = width + 3, count = span(n, ldc, width), panel = n * FM_PANEL;
     const float *x = floats(n * k, 0.5), *b = floats(span(k, ldb, width), 1);
     const double *xb = product(x, b, ldb, n, k, width);
     const fm_sparse lists = lists_of(x, k, 1, n, k, 0);
+    const fm_masked masked = masked_of(x, n, k);
+    const float *spread = rows_apart(b, ldb, k, width);
     float *columns = floats(k * n, 1), *panels = floats((k / FM_PANEL + 1) * panel, 1);
     for (ptrdiff_t i = 0; i < n; i++)
         for (ptrdiff_t p = 0; p < k; p++)
@@ -160,17 +186,23 @@ static void check_products(const fm_kernels *f, ptrdiff_t n, ptrdiff_t k, ptrdif
     double *e = doubles(c, count);
     const float *starts[] = {floats(width, 1), floats(span(n, width + 1, width), 1), c};
     const ptrdiff_t ld_starts[] = {0, width + 1, ldc};
+    const char *const others[] = {"sparse", "masked", "masked, rows a panel apart"};
     for (int start = 0; start < LENGTH(starts); start++)
-        for (int layout = 0; layout <= LENGTH(layouts); layout++) { /* after the last: lists */
+        for (int layout = 0; layout < LENGTH(layouts) + LENGTH(others); layout++) {
             const ptrdiff_t ld = ld_starts[start];
             copy(e, c, count);
             for (ptrdiff_t i = 0; i < n; i++)
                 for (ptrdiff_t j = 0; j < width; j++) e[i * ldc + j] = starts[start][i * ld + j] + xb[i * width + j];
-            if (layout < LENGTH(layouts))
+            const int other = layout - LENGTH(layouts);
+            if (other < 0)
                 f->dense(c, ldc, starts[start], ld, layouts[layout], b, ldb, n, k, width);
-            else
+            else if (other == 0)
                 f->sparse(c, ldc, starts[start], ld, lists, b, ldb, n, width);
-            check(layout < LENGTH(layouts) ? "dense" : "sparse", 10 * start + layout, c, e, count, k + 1, 1);
+            else if (other == 1)
+                f->masked(c, ldc, starts[start], ld, masked, b, ldb, n, k, width);
+            else
+                f->masked(c, ldc, starts[start], ld, masked, spread, FM_PANEL, n, k, width);
+            check(other < 0 ? "dense" : others[other], 10 * start + layout, c, e, count, k + 1, 1);
         }
 }
 
@@ -195,6 +227,19 @@ static void check_listing(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
     end = take(width, sizeof *end);
     f->list_columns(entries, end, columns.begin, rows, n, width, 1000);
     check_lists(entries, end, columns, width, n, "list_columns");
+}
+
+static void check_mask(const fm_kernels *f, ptrdiff_t n) {
+    float *x = floats(n * FM_PANEL, 0.5), *actual = take(n * FM_PANEL, sizeof *actual);
+    double *e = take(n * FM_PANEL, sizeof *e);
+    uint64_t *masks = take(n, sizeof *masks);
+    x[0] = NAN, x[3] = -0.0f, x[4] = -INFINITY, x[5] = FLT_TRUE_MIN, x[63] = 1;
+    f->mask(masks, x, n);
+    for (ptrdiff_t i = 0; i < n * FM_PANEL; i++) {
+        actual[i] = (float)(masks[i / FM_PANEL] >> i % FM_PANEL & 1);
+        e[i] = x[i] != 0;
+    }
+    check("mask", 0, actual, e, n * FM_PANEL, 0, 0);
 }
 
 static void check_scans(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
@@ -363,10 +408,19 @@ static void step_of(double *w, double *moment_1, double *moment_2, double g, con
     }
 }
 
-/* update with a gradient b or, where there are lists a, sparse_update with a b; g is that gradient (n, width). */
-static void check_steps(const fm_kernels *f, const fm_sparse *a, const float *b, ptrdiff_t ldb, const double *g,
-                        ptrdiff_t n, ptrdiff_t k, ptrdiff_t width) {
-    const ptrdiff_t ld = a ? width + 3 : width, count = span(n, ld, width);
+/* The kernels that take a step: update with a gradient b, the others with a gradient a b, never stored. */
+typedef struct {
+    const char *name;
+    ptrdiff_t ld; /* of weights and moments */
+    const fm_sparse *sparse;
+    const fm_masked *masked;
+    const float *start; /* which a b is added to */
+} stepping;
+
+/* The gradient that each makes of a and b is g (n, width). */
+static void check_steps(const fm_kernels *f, stepping how, const float *b, ptrdiff_t ldb, const double *g, ptrdiff_t n,
+                        ptrdiff_t k, ptrdiff_t width) {
+    const ptrdiff_t ld = how.ld, count = span(n, ld, width);
     float *p[] = {floats(count, 1), floats(count, 1), floats(count, 1)}; /* weights and moments */
     double *e[] = {doubles(p[0], count), doubles(p[1], count), doubles(p[2], count)};
     for (ptrdiff_t i = 0; i < count; i++) p[2][i] = 0.1f + fabsf(p[2][i]);
@@ -376,25 +430,34 @@ static void check_steps(const fm_kernels *f, const fm_sparse *a, const float *b,
         for (ptrdiff_t i = 0; i < n; i++)
             for (ptrdiff_t j = 0, o = i * ld; j < width; j++, o++)
                 step_of(e[0] + o, e[1] + o, e[2] + o, g[i * width + j], &step);
-        if (a)
-            f->sparse_update(p[0], p[1], p[2], ld, *a, b, ldb, n, width, &step);
+        if (how.sparse)
+            f->sparse_update(p[0], p[1], p[2], ld, *how.sparse, b, ldb, n, width, &step);
+        else if (how.masked)
+            f->masked_update(p[0], p[1], p[2], how.start, width, *how.masked, b, ldb, n, k, width, &step);
         else
             f->update(p[0], p[1], p[2], b, count, &step);
-        for (int array = 0; array < 3; array++)
-            check(a ? "sparse_update" : "update", 10 * rule + array, p[array], e[array], count, k, 1);
+        for (int array = 0; array < 3; array++) check(how.name, 10 * rule + array, p[array], e[array], count, k, 1);
     }
 }
 
 static void check_update(const fm_kernels *f, ptrdiff_t count) {
     const float *dweights = floats(count, 1);
-    check_steps(f, NULL, dweights, 0, doubles(dweights, count), 1, 1, count);
+    const stepping how = {"update", count, NULL, NULL, NULL};
+    check_steps(f, how, dweights, 0, doubles(dweights, count), 1, 1, count);
 }
 
-static void check_sparse_update(const fm_kernels *f, ptrdiff_t n, ptrdiff_t k, ptrdiff_t width) {
+static void check_updates_of_products(const fm_kernels *f, ptrdiff_t n, ptrdiff_t k, ptrdiff_t width) {
     const ptrdiff_t ldb = width + 5;
-    const float *x = floats(n * k, 0.5), *b = floats(span(k, ldb, width), 1);
-    const fm_sparse a = lists_of(x, k, 1, n, k, 0);
-    check_steps(f, &a, b, ldb, product(x, b, ldb, n, k, width), n, k, width);
+    const float *x = floats(n * k, 0.5), *b = floats(span(k, ldb, width), 1), *start = floats(n * width, 1);
+    double *g = product(x, b, ldb, n, k, width);
+    const fm_sparse sparse = lists_of(x, k, 1, n, k, 0);
+    const fm_masked masked = masked_of(x, n, k);
+    check_steps(f, (stepping){"sparse_update", width + 3, &sparse, NULL, NULL}, b, ldb, g, n, k, width);
+    for (ptrdiff_t i = 0; i < n * width; i++) g[i] += start[i];
+    check_steps(f, (stepping){"masked_update", FM_PANEL, NULL, &masked, start}, b, ldb, g, n, k, width);
+    b = rows_apart(b, ldb, k, width);
+    check_steps(f, (stepping){"masked_update, rows a panel apart", FM_PANEL, NULL, &masked, start}, b, FM_PANEL, g, n,
+                k, width);
 }
 
 /* ---- All of it -------------------------------------------------------------------------------------------------- */
@@ -404,6 +467,7 @@ static void check_sizes(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
     check_row_product(f, n, m);
     check_row_product(f, n + 256, m); /* the kernel lists 256 values at a time */
     check_listing(f, n, m);
+    check_mask(f, n);
     check_scans(f, n, m);
     check_moves(f, n, m);
     check_rows(f, 20 * n, m / 8 + 1);
@@ -415,7 +479,7 @@ static void check_sizes(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
     for (ptrdiff_t width = FM_PAD; width <= FM_PANEL; width += FM_PAD) {
         used = 0, sizes[2] = width;
         check_products(f, n, m, width);
-        check_sparse_update(f, n, m, width);
+        check_updates_of_products(f, n, m, width);
     }
 }
 

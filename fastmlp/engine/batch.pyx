@@ -10,7 +10,8 @@ import numpy as np
 from fastmlp.engine.table cimport kernels
 from fastmlp.engine.layer cimport Layer, backward, blocks_of, forward, panel_floats, whole_gradient
 from fastmlp.engine.matrix cimport (
-    Buffers, Matrix, add_column_lists, drop_full_lists, make_panels, make_rows, panels_of, worth_listing,
+    Buffers, Matrix, add_transpose, column_tasks, drop_full_masks, make_panels, make_rows, panels_of, use_masks,
+    worth_skipping,
 )
 from fastmlp.engine.parameters cimport Parameters
 from fastmlp.engine.rows cimport Rows
@@ -31,11 +32,11 @@ cdef class Batch:
     strip : int
         Rows that a set of activations has at most.
     sets : int
-    lists : bool
-        Whether activations with many zeros are listed.
+    masks : bool
+        Whether activations with many zeros have masks.
     """
 
-    def __init__(self, Parameters parameters, Rows rows, Py_ssize_t capacity, Py_ssize_t strip, int sets, bint lists):
+    def __init__(self, Parameters parameters, Rows rows, Py_ssize_t capacity, Py_ssize_t strip, int sets, bint masks):
         cdef Py_ssize_t i
         self.buffers, self.rows = Buffers(), rows
         self.layers, self.n_layers = parameters.layers, parameters.n_layers
@@ -43,12 +44,12 @@ cdef class Batch:
         self.h = <Matrix *>self.buffers.allocate(sizeof(Matrix) * (self.n_layers + 1) * sets)
         self.dz = <Matrix *>self.buffers.allocate(sizeof(Matrix) * (self.n_layers + 1) * sets)
         for i in range(sets):
-            self.add_activations(i, strip, lists)
+            self.add_activations(i, strip, masks)
         self.labels = <int64_t *>self.buffers.allocate(8 * capacity)
         self.targets = self.buffers.floats(capacity * self.m if rows.targets is not None else 0)
         self.scale, self.losses = self.buffers.floats(capacity), self.buffers.floats(capacity)
 
-    def add_activations(self, int set, Py_ssize_t rows, bint lists):
+    def add_activations(self, int set, Py_ssize_t rows, bint masks):
         """Room for the activations of so many rows, and for their gradients."""
         cdef Py_ssize_t l
         cdef bint here
@@ -58,11 +59,11 @@ cdef class Batch:
         h[0] = self.rows.matrix(rows, True, self.buffers)
         for l in range(1, self.n_layers):
             layer = &self.layers[l]
-            here = lists and self.layers[l - 1].makes_zeros
-            h[l] = make_panels(rows, layer.k, here and worth_listing(layer.k, layer.m), self.buffers)
-            if h[l].listed:
-                add_column_lists(&h[l], self.buffers)
-            here = here and l > 1 and worth_listing(layer.k, self.layers[l - 1].k)
+            here = masks and self.layers[l - 1].makes_zeros
+            h[l] = make_panels(rows, layer.k, here and worth_skipping(layer.k, layer.m), self.buffers)
+            if h[l].masked:
+                add_transpose(&h[l], self.buffers)
+            here = here and l > 1 and worth_skipping(layer.k, self.layers[l - 1].k)
             dz[l] = make_panels(rows, layer.k, here, self.buffers)
         h[self.n_layers] = make_rows(rows, self.m, self.buffers)
         dz[self.n_layers] = h[self.n_layers]
@@ -80,8 +81,7 @@ cdef class Batch:
         found = []
         for l in range(self.n_layers):
             layer, x = &self.layers[l], &self.h[l]
-            columns = x.blocks * x.chunks if x.column_entries != NULL else 0
-            found.append((panels_of(layer.k), layer.panels, blocks_of(layer, x), columns))
+            found.append((panels_of(layer.k), layer.panels, blocks_of(layer, x), column_tasks(x)))
         return found
 
     # -- Rows, and what they are to become
@@ -153,20 +153,21 @@ cdef class Batch:
             whole_gradient(gradient, &layers[l], h + l, dz + l + 1, parameters.zeros, n)
             gradient += panel_floats(&layers[l])
 
-    # -- Lists of what is not zero in the hidden layers
+    # -- Masks of what is not zero in the hidden layers
 
-    cdef void use_lists(self) noexcept nogil:
-        """List where there is room for it."""
+    cdef void use_masks(self) noexcept nogil:
+        """Go by them where there is room for them."""
         cdef Py_ssize_t l
         for l in range(1, self.n_layers):
-            self.h[l].listed, self.dz[l].listed = self.h[l].entries != NULL, self.dz[l].entries != NULL
+            use_masks(&self.h[l])
+            use_masks(&self.dz[l])
 
-    cdef void drop_lists(self, Py_ssize_t n) noexcept nogil:
-        """List no more where the n rows before had too few zeros."""
+    cdef void drop_masks(self, Py_ssize_t n) noexcept nogil:
+        """Not where the n rows before had too few zeros."""
         cdef Py_ssize_t l
         for l in range(1, self.n_layers):
-            drop_full_lists(&self.h[l], n, self.layers[l].k)
-            drop_full_lists(&self.dz[l], n, self.layers[l].k)
+            drop_full_masks(&self.h[l], n, self.layers[l].k)
+            drop_full_masks(&self.dz[l], n, self.layers[l].k)
 
     # -- A loss of Python's own
 

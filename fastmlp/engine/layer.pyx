@@ -4,8 +4,10 @@
 
 from libc.string cimport memset
 
-from fastmlp.engine.matrix cimport Buffers, Matrix, columns_of, list_panel, panels_of, rows_of, width_of
-from fastmlp.engine.table cimport FM_IDENTITY, FM_PANEL, aligned, fm_dense, fm_sparse, fm_step, kernels
+from fastmlp.engine.matrix cimport (
+    Buffers, Matrix, columns_masked, columns_of, mask_panel, panels_of, rows_masked, rows_of, width_of,
+)
+from fastmlp.engine.table cimport FM_IDENTITY, FM_PANEL, aligned, fm_dense, fm_step, kernels
 
 
 cdef Layer *make_layers(layers, Buffers buffers) except NULL:
@@ -50,8 +52,8 @@ cdef void forward(const Layer *layer, const Matrix *x, const Matrix *h, Py_ssize
     product(c, h.ld, w + layer.k * layer.ld, 0, x, first, n, 0, x.blocks, w, layer.ld, layer.k, width)
     if layer.activation != FM_IDENTITY:
         kernels.activate(c, n * h.ld, layer.activation)
-    if h.listed:
-        list_panel(h, panel, first, n, width)
+    if h.masks != NULL:
+        mask_panel(h, panel, first, n)
 
 
 cdef void backward(const Layer *layer, const Layer *below, const Matrix *dz, const Matrix *h, const Matrix *dz_below,
@@ -74,8 +76,8 @@ cdef void backward(const Layer *layer, const Layer *below, const Matrix *dz, con
         product(c, dz_below.ld, <const float *>c if p else zeros, dz_below.ld if p else 0, dz, first, n, p, p + 1,
                 transposed, FM_PANEL, columns, width)
     kernels.activate_backward(c, h.data + panel * h.ld_panel + first * h.ld, n * h.ld, below.activation)
-    if dz_below.listed:
-        list_panel(dz_below, panel, first, n, width)
+    if dz_below.masks != NULL:
+        mask_panel(dz_below, panel, first, n)
 
 
 cdef void update(const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros, const fm_step *step,
@@ -87,29 +89,38 @@ cdef void update(const Layer *layer, const Matrix *x, const Matrix *dz, const fl
     cdef float memory[64 * 64 + 16]
     cdef float *tile = aligned(memory)
     cdef const float *dz_panel = dz.data + panel * dz.ld_panel
-    cdef Py_ssize_t width = width_of(layer.m, panel)
-    cdef Py_ssize_t row = block * x.block, end = min(layer.k, row + x.block), offset, rows
-    cdef fm_sparse columns
+    cdef Py_ssize_t width = width_of(layer.m, panel), row = block * x.block, end = min(layer.k, row + x.block)
+    cdef Py_ssize_t offset = (panel * (layer.k + 1) + row) * layer.ld, rows, tiles, most, i = 0
+    cdef float *w = layer.weights + offset
+    cdef float *moment_1 = layer.moment_1 + offset
+    cdef float *moment_2 = layer.moment_2 + offset
+    cdef const float *start = zeros
     if x.listed and x.chunks == 1:
-        columns = columns_of(x, block, 0, 0)
-        offset = (panel * (layer.k + 1) + row) * layer.ld
-        kernels.sparse_update(layer.weights + offset, layer.moment_1 + offset, layer.moment_2 + offset, layer.ld,
-                              columns, dz_panel, dz.ld, end - row, width, step)
-        row = end
-    if width < layer.ld:
-        memset(tile, 0, 4 * 64 * 64)
-    while row < end:
-        # Several chunks of dz pass for each tile, so that it had better be large.
-        rows = min(<Py_ssize_t>FM_PANEL if x.listed else <Py_ssize_t>UPDATE_ROWS, end - row)
-        gradient(tile, layer.ld, False, x, dz_panel, dz.ld, zeros, block, row - block * x.block, rows, n, width)
-        offset = (panel * (layer.k + 1) + row) * layer.ld
-        kernels.update(layer.weights + offset, layer.moment_1 + offset, layer.moment_2 + offset, tile, rows * layer.ld,
-                       step)
-        row = row + rows
+        kernels.sparse_update(w, moment_1, moment_2, layer.ld, columns_of(x, block, 0, 0), dz_panel, dz.ld, end - row,
+                              width, step)
+    elif x.masked:
+        # All rows but the last ones pass for a gradient that is stored; those go on from it, straight into the update.
+        tiles = (panels_of(n) - 1) // SPAN * SPAN
+        if tiles > 0:
+            start = tile
+            gradient(tile, FM_PANEL, False, x, dz_panel, dz.ld, zeros, block, 0, end - row, tiles * FM_PANEL, width)
+        kernels.masked_update(w, moment_1, moment_2, start, FM_PANEL if tiles > 0 else 0,
+                              columns_masked(x, block, tiles, 0), dz_panel + tiles * FM_PANEL * dz.ld, dz.ld,
+                              end - row, n - tiles * FM_PANEL, width, step)
+    else:
+        if width < layer.ld:
+            memset(tile, 0, 4 * 64 * 64)
+        # Several chunks of dz pass for each tile of lists, so that it had better be large.
+        most = FM_PANEL if x.listed else UPDATE_ROWS
+        while i < end - row:
+            rows, offset = min(most, end - row - i), i * layer.ld
+            gradient(tile, layer.ld, False, x, dz_panel, dz.ld, zeros, block, i, rows, n, width)
+            kernels.update(w + offset, moment_1 + offset, moment_2 + offset, tile, rows * layer.ld, step)
+            i = i + rows
     if end == layer.k:
+        offset = (end - row) * layer.ld
         kernels.column_sums(tile, dz_panel, dz.ld, n, width)
-        offset = (panel * (layer.k + 1) + layer.k) * layer.ld
-        kernels.update(layer.weights + offset, layer.moment_1 + offset, layer.moment_2 + offset, tile, layer.ld, step)
+        kernels.update(w + offset, moment_1 + offset, moment_2 + offset, tile, layer.ld, step)
 
 
 cdef void whole_gradient(float *out, const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros,
@@ -141,10 +152,15 @@ cdef void gradient(float *tile, Py_ssize_t ld, bint add, const Matrix *x, const 
                    Py_ssize_t width) noexcept nogil:
     """tile (rows, width) = x^T (rows, n) dz (n, width), from column `row` of a block of x on; stored or added."""
     cdef fm_dense dense
-    cdef Py_ssize_t chunk
+    cdef Py_ssize_t chunk, i
     cdef const float *start = <const float *>tile if add else zeros
     cdef Py_ssize_t ld_start = ld if add else 0
-    if x.listed:
+    if x.masked:
+        for i from 0 <= i < panels_of(n) by SPAN:
+            kernels.masked(tile, ld, start, ld_start, columns_masked(x, block, i, row), dz + i * FM_PANEL * ld_dz,
+                           ld_dz, rows, min(<Py_ssize_t>SPAN * FM_PANEL, n - i * FM_PANEL), width)
+            start, ld_start = tile, ld
+    elif x.listed:
         for chunk in range(x.chunks):
             kernels.sparse(tile, ld, start, ld_start, columns_of(x, block, chunk, row), dz + chunk * x.chunk * ld_dz,
                            ld_dz, rows, width)
@@ -161,7 +177,12 @@ cdef void product(float *c, Py_ssize_t ldc, const float *start, Py_ssize_t ld_st
     """c (n, width) = start + rows [first, first + n) and blocks [block, end), k columns, of x times b (k, width)."""
     cdef fm_dense dense
     cdef Py_ssize_t i
-    if x.listed:
+    if x.masked:
+        for i from block <= i < end by SPAN:
+            kernels.masked(c, ldc, start, ld_start, rows_masked(x, first, i), b + (i - block) * FM_PANEL * ldb, ldb, n,
+                           min(<Py_ssize_t>SPAN * FM_PANEL, k - (i - block) * FM_PANEL), width)
+            start, ld_start = c, ldc
+    elif x.listed:
         b = b - block * x.block * ldb  # the entries' indices count from the first column of x
         for i in range(block, end):
             kernels.sparse(c, ldc, start, ld_start, rows_of(x, first, i), b, ldb, n, width)

@@ -2,9 +2,9 @@
 
 cimport cython
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport int32_t
+from libc.stdint cimport int32_t, uint64_t
 
-from fastmlp.engine.table cimport FM_PAD, FM_PANEL, fm_entry, fm_sparse
+from fastmlp.engine.table cimport FM_PAD, FM_PANEL, fm_entry, fm_masked, fm_sparse
 
 cdef enum:
     # Rows of weights that the sparse product reads at a time, about: 160 rows of 256 bytes. Blocks of 112, which fit
@@ -14,10 +14,20 @@ cdef enum:
 cdef struct Matrix:
     # n rows of activations or of their gradients; element (i, j) is data[(j / 64) * ld_panel + i * ld + j % 64]
     float *data
-    Py_ssize_t ld, ld_panel
-    # Non-zero values of row i, columns [b * block, (b + 1) * block): begin and end [b * capacity + i], where listed
+    Py_ssize_t ld, ld_panel, capacity
+    # Columns go in blocks of `block`: a panel, or as many as lists are parted by
+    Py_ssize_t block, blocks
+
+    # Hidden layers: which values of a row's panel are not zero, masks[panel * capacity + i], where they are kept, and
+    # whether products go by them; and the same for the transpose, which a weight gradient reads, in tiles of 64 by 64
+    # [panel][tile][j][i]
+    bint masked
+    uint64_t *masks
+    float *transposed
+    uint64_t *transposed_masks
+
+    # Inputs: lists of what is not zero in row i, columns [b * block, (b + 1) * block): begin and end [b * capacity + i]
     bint listed
-    Py_ssize_t block, blocks, capacity
     fm_entry *entries
     ptrdiff_t *begin
     ptrdiff_t *end
@@ -50,10 +60,20 @@ cdef class Buffers:
 
 cdef Matrix make_matrix(Py_ssize_t capacity, Py_ssize_t columns, Py_ssize_t block, Py_ssize_t blocks) noexcept
 cdef void set_chunks(Matrix *x, Py_ssize_t rows) noexcept nogil
-cdef Matrix make_panels(Py_ssize_t capacity, Py_ssize_t m, bint lists, Buffers buffers)
+cdef Matrix make_panels(Py_ssize_t capacity, Py_ssize_t m, bint masks, Buffers buffers)
 cdef Matrix make_rows(Py_ssize_t capacity, Py_ssize_t m, Buffers buffers)
 
-cdef bint worth_listing(Py_ssize_t k, Py_ssize_t m) noexcept nogil
+cdef add_transpose(Matrix *x, Buffers buffers)
+cdef void mask_panel(const Matrix *x, Py_ssize_t panel, Py_ssize_t first, Py_ssize_t n) noexcept nogil
+cdef void use_masks(Matrix *x) noexcept nogil
+cdef void drop_full_masks(Matrix *x, Py_ssize_t n, Py_ssize_t k) noexcept nogil
+cdef fm_masked rows_masked(const Matrix *x, Py_ssize_t first, Py_ssize_t panel) noexcept nogil
+cdef fm_masked columns_masked(const Matrix *x, Py_ssize_t panel, Py_ssize_t tile, Py_ssize_t column) noexcept nogil
+
+cdef Py_ssize_t column_tasks(const Matrix *x) noexcept nogil
+cdef void turn(const Matrix *x, Py_ssize_t i, Py_ssize_t n) noexcept nogil
+
+cdef bint worth_skipping(Py_ssize_t k, Py_ssize_t m) noexcept nogil
 cpdef bint sparse_enough(ptrdiff_t count, Py_ssize_t n, Py_ssize_t k) noexcept nogil
 
 cdef void set_blocks(Py_ssize_t *block, Py_ssize_t *blocks, Py_ssize_t k, Py_ssize_t width) noexcept nogil
@@ -63,10 +83,5 @@ cdef add_counted_column_lists(Matrix *x, const int32_t *counts, Buffers buffers)
 cdef Py_ssize_t column_lists_bytes(const Matrix *x) noexcept nogil
 cdef ptrdiff_t list_row(fm_entry *entries, ptrdiff_t *begin, ptrdiff_t *end, Py_ssize_t stride, ptrdiff_t place,
                         const float *x, Py_ssize_t k, Py_ssize_t block, Py_ssize_t blocks) noexcept nogil
-cdef void list_panel(const Matrix *x, Py_ssize_t panel, Py_ssize_t first, Py_ssize_t n,
-                     Py_ssize_t width) noexcept nogil
-cdef void list_columns(const Matrix *x, Py_ssize_t block, Py_ssize_t chunk, Py_ssize_t n) noexcept nogil
-cdef void drop_full_lists(Matrix *x, Py_ssize_t n, Py_ssize_t m) noexcept nogil
-
 cdef fm_sparse rows_of(const Matrix *x, Py_ssize_t first, Py_ssize_t block) noexcept nogil
 cdef fm_sparse columns_of(const Matrix *x, Py_ssize_t block, Py_ssize_t chunk, Py_ssize_t column) noexcept nogil

@@ -13,7 +13,7 @@ from fastmlp.engine.layer cimport Layer, forward, make_layers, pack, panel_float
 from fastmlp.engine.rows cimport Rows
 from fastmlp.engine.matrix cimport (
     BLOCK, Buffers, Matrix, add_lists, list_row, make_matrix, make_panels, make_rows, panels_of, set_blocks,
-    sparse_enough, worth_listing,
+    sparse_enough, worth_skipping,
 )
 from fastmlp.engine.table cimport FM_PAD, FM_PANEL, fm_entry, kernels
 
@@ -78,7 +78,7 @@ cdef class Predictor:
             h[0] = self.rows.matrix(rows, False, self.buffers)
         for l in range(1, self.n_layers):
             layer = &self.layers[l]
-            h[l] = make_panels(rows, layer.k, self.layers[l - 1].makes_zeros and worth_listing(layer.k, layer.m),
+            h[l] = make_panels(rows, layer.k, self.layers[l - 1].makes_zeros and worth_skipping(layer.k, layer.m),
                                self.buffers)
         h[self.n_layers] = make_rows(rows, self.layers[self.n_layers - 1].m, self.buffers)
 
@@ -117,7 +117,7 @@ cdef Matrix make_input(Py_ssize_t capacity, Py_ssize_t k, Py_ssize_t m, Buffers 
     """Rows (capacity, k) of X as they stand, with room for lists of them where m units make those worth it."""
     cdef Matrix x = make_matrix(capacity, k, FM_PANEL, panels_of(k))
     x.ld, x.ld_panel = k, FM_PANEL
-    if worth_listing(k, m):
+    if worth_skipping(k, m):
         set_blocks(&x.block, &x.blocks, k, BLOCK)
         x.entries = <fm_entry *>buffers.allocate(sizeof(fm_entry) * (capacity * k + FM_PAD))
         add_lists(&x, buffers)

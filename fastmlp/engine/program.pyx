@@ -81,8 +81,12 @@ def strips(kind, layer, panels, n, n_threads):
 
 
 def strip(n, i, count):
-    """(first, number of rows) of the i-th of `count` about equal strips of n rows."""
-    return n * i // count, n * (i + 1) // count - n * i // count
+    """(first, number of rows) of the i-th of `count` about equal strips of n rows, which begin at even ones.
+
+    The product by masks takes rows in pairs, and which two are a pair must not depend on the number of threads.
+    """
+    first, end = (n * j // count // 2 * 2 if j < count else n for j in (i, i + 1))
+    return first, end - first
 
 
 @cython.final

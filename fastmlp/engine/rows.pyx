@@ -11,7 +11,7 @@ import numpy as np
 
 from fastmlp.engine.matrix cimport (
     Buffers, Matrix, add_column_lists, add_counted_column_lists, add_lists, column_lists_bytes, list_row, make_matrix,
-    padded, panels_of, set_blocks, set_chunks, sparse_enough, worth_listing,
+    padded, panels_of, set_blocks, set_chunks, sparse_enough, worth_skipping,
 )
 from fastmlp.engine.table cimport FM_PANEL, fm_entry, kernels
 
@@ -57,7 +57,7 @@ cdef class Rows:
                 self.list_sparse(X.begin, X.columns, X.values)
                 return
             X = X.dense(0, self.n)
-        if worth_listing(self.k, units):
+        if worth_skipping(self.k, units):
             self.list_dense(X, n_threads)
         if not self.listed:
             self.X = np.require(X, np.float32, "CA")

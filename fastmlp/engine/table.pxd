@@ -32,6 +32,11 @@ cdef extern from "fastmlp.h" nogil:
         const ptrdiff_t *begin
         const ptrdiff_t *end
 
+    ctypedef struct fm_masked:
+        const float *data
+        const uint64_t *masks
+        ptrdiff_t ld_panel, ld_masks
+
     ctypedef struct fm_step:
         int rule
         float rate, decay, beta_1, one_minus_beta_1, beta_2, one_minus_beta_2, epsilon
@@ -42,9 +47,12 @@ cdef extern from "fastmlp.h" nogil:
                       ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t k, ptrdiff_t width) noexcept nogil
         void (*sparse)(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_start, fm_sparse a, const float *b,
                        ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t width) noexcept nogil
+        void (*masked)(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_start, fm_masked a, const float *b,
+                       ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t k, ptrdiff_t width) noexcept nogil
         void (*row_product)(float *y, const float *x, const float *weights, ptrdiff_t k, ptrdiff_t m) noexcept nogil
         void (*is_finite)(int *finite, const float *x, ptrdiff_t n) noexcept nogil
         void (*count_nonzero)(ptrdiff_t *count, const float *x, ptrdiff_t n) noexcept nogil
+        void (*mask)(uint64_t *masks, const float *x, ptrdiff_t n) noexcept nogil
         void (*list)(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, const float *x,
                      ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t width, int32_t first) noexcept nogil
         void (*list_columns)(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, fm_sparse a, ptrdiff_t n,
@@ -65,6 +73,9 @@ cdef extern from "fastmlp.h" nogil:
                        const fm_step *step) noexcept nogil
         void (*sparse_update)(float *weights, float *moment_1, float *moment_2, ptrdiff_t ld, fm_sparse a,
                               const float *b, ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t width,
+                              const fm_step *step) noexcept nogil
+        void (*masked_update)(float *weights, float *moment_1, float *moment_2, const float *start, ptrdiff_t ld_start,
+                              fm_masked a, const float *b, ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t k, ptrdiff_t width,
                               const fm_step *step) noexcept nogil
         void (*shuffle)(int64_t *order, const uint32_t *keys, ptrdiff_t n) noexcept nogil
 

@@ -16,7 +16,7 @@ from fastmlp.engine.program import chained_step, layered_step
 
 from fastmlp.engine.batch cimport Batch
 from fastmlp.engine.layer cimport Layer, backward, forward
-from fastmlp.engine.matrix cimport Matrix, list_columns
+from fastmlp.engine.matrix cimport Matrix, turn
 from fastmlp.engine.parameters cimport Parameters
 from fastmlp.engine.program cimport (
     ADD_GRADIENT, APPLY, BACKWARD, CHAIN, COLUMNS, COST, CUT, FORWARD, GATHER, LOSS, NORM, SUM, UPDATE, Phase, Program,
@@ -31,9 +31,9 @@ cdef Py_ssize_t CHAIN_PARAMETERS = 16384
 cdef Py_ssize_t CHAIN_ROWS = 128
 # A batch has at most so many chains, as each has a gradient of its own: at most 16 MB together.
 cdef Py_ssize_t MOST_CHAINS = 256
-# Bytes of a hidden layer's lists, if every value were listed, beyond which a batch goes in parts; and a part's rows. So
+# Bytes of a hidden layer and its transpose beyond which a batch goes in parts; and a part's rows. So
 # memory is bounded for any batch, and 2048 units by 1024 rows, 16 MB, are one part.
-cdef Py_ssize_t PART_LISTS = 32 << 20
+cdef Py_ssize_t PART_BYTES = 32 << 20
 cdef Py_ssize_t FEWEST_PART_ROWS = 256
 cdef Py_ssize_t MOST_PART_ROWS = 4096
 
@@ -81,7 +81,7 @@ cdef class Trainer(Team):
         self.parameters = Parameters(layers)
         self.batch_size, self.n_threads, self.cut_at_gradient = batch_size, n_threads, cut_at_gradient
         self.loss = -1 if loss is None else loss
-        self.capacity = min(batch_size, max(FEWEST_PART_ROWS, min(MOST_PART_ROWS, PART_LISTS // (8 * widest))))
+        self.capacity = min(batch_size, max(FEWEST_PART_ROWS, min(MOST_PART_ROWS, PART_BYTES // (8 * widest))))
         parts = (batch_size + self.capacity - 1) // self.capacity
         self.part_rows = batch_size - batch_size * (parts - 1) // parts
 
@@ -221,9 +221,9 @@ cdef class Trainer(Team):
         self.at_hand.weigh(&self.order[first], min(self.batch_size, self.order.shape[0] - first))
         self.parameters.correct_bias()
         if not self.chained and self.batch == 0:
-            self.at_hand.use_lists()
+            self.at_hand.use_masks()
         elif not self.chained:
-            self.at_hand.drop_lists(self.part_rows)
+            self.at_hand.drop_masks(self.part_rows)
 
     cdef const int64_t *part(self) noexcept nogil:
         """The rows from which those of the phase at hand are counted."""
@@ -251,8 +251,7 @@ cdef class Trainer(Team):
         elif task.kind == COST:
             self.total_cost += self.at_hand.cost(task.n)
         elif task.kind == COLUMNS:
-            if h[l].listed:
-                list_columns(&h[l], index // h[l].chunks, index % h[l].chunks, task.n)
+            turn(&h[l], index, task.n)
         elif task.kind == BACKWARD:
             backward(layer, layer - 1, &dz[l + 1], &h[l], &dz[l], self.parameters.zeros, index, task.first, task.n)
         elif task.kind == APPLY:

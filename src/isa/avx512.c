@@ -5,6 +5,7 @@
 #define TILE_ROWS 6
 #define TILE_VECS 4
 #define ROW_VECS 4
+#define PAIR_VECS 4
 #include "../fastmlp.h"
 
 #include <immintrin.h>
@@ -31,5 +32,10 @@ static inline fm_entry *list_row(fm_entry *entry, const float *x, ptrdiff_t widt
     return entry;
 }
 
+static inline uint64_t nonzero_lanes(const float *x) {
+    return _mm512_cmp_ps_mask(_mm512_loadu_ps(x), _mm512_setzero_ps(), _CMP_NEQ_UQ);
+}
+
 #define LIST_ROW
+#define NONZERO_LANES
 #include "../kernels.h"

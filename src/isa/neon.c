@@ -5,4 +5,5 @@
 #define TILE_ROWS 6
 #define TILE_VECS 4
 #define ROW_VECS 16
+#define PAIR_VECS 8
 #include "../kernels.h"

@@ -6,4 +6,5 @@
 #define TILE_ROWS 2
 #define TILE_VECS 4
 #define ROW_VECS 8
+#define PAIR_VECS 4
 #include "../kernels.h"
