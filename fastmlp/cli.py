@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,8 @@ import numpy.typing as npt
 import fastmlp
 from fastmlp import _arguments, threads
 from fastmlp.losses import LOSSES
-
-if TYPE_CHECKING:
-    from fastmlp.network import MLP
-    from fastmlp.training import History
+from fastmlp.network import MLP
+from fastmlp.runs import History
 
 __all__ = ["main"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,11 +18,8 @@ from fastmlp.initial import INITS, initial_parameters
 from fastmlp.layers import Layer, checked_sizes, engine_layers, layers_of, n_parameters, views
 from fastmlp.losses import LOSSES, SOFTMAX
 from fastmlp.optimizers import Optimizer
+from fastmlp.runs import History, Listener, RunState
 from fastmlp.sparse import SparseRows
-
-if TYPE_CHECKING:
-    from fastmlp.callbacks import Callback
-    from fastmlp.training import History, RunState
 
 __all__ = ["MLP"]
 
@@ -229,7 +226,7 @@ class MLP:
         validation_data: tuple[ArrayLike, ArrayLike] | None = None,
         sample_weight: ArrayLike | None = None,
         shuffle: bool = True,
-        callbacks: Sequence[Callback] = (),
+        callbacks: Sequence[Listener] = (),
         verbose: bool | int = True,
     ) -> History:
         """Train the network, from where it stands: a second call goes on, optimizer state included.
@@ -290,8 +287,7 @@ class MLP:
         >>> history.loss[-1] < history.loss[0]
         True
         """
-        # The one call upward, so that training stands where a user looks for it.
-        from fastmlp import training  # noqa: PLC0415
+        from fastmlp import training  # noqa: PLC0415 - upward, so that training stands where a user looks for it
 
         return training.fit(
             self,
@@ -439,7 +435,7 @@ class MLP:
         >>> fastmlp.load(path).layer_sizes
         (3, 4, 2)
         """
-        from fastmlp import files  # noqa: PLC0415 - json is imported with it
+        from fastmlp import files  # noqa: PLC0415 - upward, as in `fit`
 
         files.save(self, path)
 

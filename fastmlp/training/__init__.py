@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from numpy.typing import ArrayLike
 
@@ -16,13 +16,12 @@ from fastmlp.engine.rows import Rows
 from fastmlp.engine.trainer import Trainer
 from fastmlp.layers import engine_layers
 from fastmlp.losses import LOSSES
+from fastmlp.network import MLP
 from fastmlp.optimizers import SGD, Adam, Optimizer
+from fastmlp.runs import History, Listener, RunState
 from fastmlp.sparse import SparseRows
 from fastmlp.training.loop import Run, orders
-from fastmlp.training.state import History, RunState, first_state
-
-if TYPE_CHECKING:
-    from fastmlp.network import MLP
+from fastmlp.training.state import first_state
 
 __all__ = ["History", "RunState", "fit"]
 
@@ -49,7 +48,7 @@ def fit(
     validation_data: tuple[ArrayLike, ArrayLike] | None,
     sample_weight: ArrayLike | None,
     shuffle: bool,
-    callbacks: Sequence[Callback],
+    callbacks: Sequence[Listener],
     verbose: bool | int,
 ) -> History:
     """Train a network: `fastmlp.MLP.fit`, which documents the arguments.
@@ -65,9 +64,7 @@ def fit(
     shuffle = checks.boolean("shuffle", shuffle)
     verbose = checks.verbosity(verbose)
     optimizer = _optimizer(optimizer)
-    callbacks = _callbacks(callbacks)
-    if verbose:
-        callbacks = [*callbacks, ProgressBar(None if verbose is True else verbose)]
+    listeners = _listeners(callbacks, verbose)
     key, call = (os.getpid(), id(network)), object()
     try:
         if _RUNNING.setdefault(key, call) is not call:
@@ -82,7 +79,7 @@ def fit(
             batch_size=batch_size,
             optimizer=optimizer,
             shuffle=shuffle,
-            callbacks=callbacks,
+            callbacks=listeners,
         )
     finally:
         # Without a call: Python would handle a signal there, and the network would be in training for ever.
@@ -98,13 +95,13 @@ def _optimizer(optimizer: object) -> Optimizer:
     return optimizer
 
 
-def _callbacks(callbacks: object) -> Sequence[Callback]:
+def _listeners(callbacks: object, verbose: bool | int) -> Sequence[Callback]:
     if not isinstance(callbacks, Sequence):
         raise TypeError(f"callbacks must be a sequence of fastmlp.callbacks.Callback, not {callbacks!r:.80}")
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise TypeError(f"callbacks must hold instances of fastmlp.callbacks.Callback, not {callback!r:.80}")
-    return callbacks
+    return [*callbacks, ProgressBar(None if verbose is True else verbose)] if verbose else callbacks
 
 
 def _data(
