@@ -18,6 +18,7 @@ from fastmlp.layers import engine_layers
 from fastmlp.losses import LOSSES
 from fastmlp.network import MLP
 from fastmlp.optimizers import SGD, Adam, Optimizer
+from fastmlp.rows import Targets, checked_examples, checked_shapes, checked_weights, column_names
 from fastmlp.runs import History, Listener, RunState
 from fastmlp.sparse import SparseRows
 from fastmlp.training.loop import Run, orders
@@ -32,9 +33,9 @@ _RUNNING: dict[tuple[int, int], object] = {}
 
 class _Data(NamedTuple):
     rows: Array | SparseRows
-    targets: checks.Targets
+    targets: Targets
     weights: Float32 | None
-    validation: tuple[Array | SparseRows, checks.Targets] | None
+    validation: tuple[Array | SparseRows, Targets] | None
 
 
 def fit(
@@ -116,19 +117,19 @@ def _data(
     """All that fit learns from and is judged by, checked: all shapes before any value."""
     names, validation_names = ("X", "y"), ("validation_data[0]", "validation_data[1]")
     task = network.layer_sizes, network.loss
-    columns = checks.column_names(X)
-    X, y = checks.shapes(names, X, y, *task)
+    columns = column_names(X)
+    X, y = checked_shapes(names, X, y, *task)
     if shuffle and X.shape[0] > 2**32:
         raise ValueError(f"shuffle must be False for more than 2**32 rows; X has {X.shape[0]}")
-    held_out = None if validation_data is None else checks.shapes(validation_names, *_pair(validation_data), *task)
-    weights = checks.sample_weights(sample_weight, X.shape[0])
-    validation = None if held_out is None else checks.examples(validation_names, *held_out, *task)
-    rows, targets = checks.examples(names, X, y, *task)
+    held_out = None if validation_data is None else checked_shapes(validation_names, *_pair(validation_data), *task)
+    weights = checked_weights(sample_weight, X.shape[0])
+    validation = None if held_out is None else checked_examples(validation_names, *held_out, *task)
+    rows, targets = checked_examples(names, X, y, *task)
     _caution(network, rows, columns, targets)
     return _Data(rows, targets, weights, validation)
 
 
-def _caution(network: MLP, rows: Array | SparseRows, columns: Sequence[Any], targets: checks.Targets) -> None:
+def _caution(network: MLP, rows: Array | SparseRows, columns: Sequence[Any], targets: Targets) -> None:
     """Warn, in a network's first fit alone, of what it will hardly learn from."""
     if network._state is not None:
         return

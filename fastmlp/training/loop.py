@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.callbacks import Callback, Progress, ProgressBar
-from fastmlp.checks import Targets
 from fastmlp.engine import operations
 from fastmlp.engine.rows import Rows
 from fastmlp.engine.trainer import Trainer
 from fastmlp.errors import DivergenceError
 from fastmlp.optimizers import Optimizer
+from fastmlp.rows import Targets
 from fastmlp.runs import RunState
 from fastmlp.training.state import collect, commit
 
