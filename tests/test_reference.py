@@ -121,7 +121,7 @@ def test_logistic_keeps_its_relative_precision():
 CODES = {
     "fm_activation": {name: row.code for name, row in ACTIVATIONS.items()},
     "fm_loss": {name: row.code for name, row in LOSSES.items()},
-    "fm_rule": RULES,
+    "fm_rule": {name: row.code for name, row in RULES.items()},
 }
 
 

@@ -17,7 +17,7 @@ from fastmlp.engine.trainer import Trainer
 from fastmlp.layers import engine_layers
 from fastmlp.losses import LOSSES
 from fastmlp.network import MLP
-from fastmlp.optimizers import SGD, Adam, Optimizer
+from fastmlp.optimizers import Optimizer, checked_optimizer
 from fastmlp.rows import Targets, checked_examples, checked_shapes, checked_weights, column_names
 from fastmlp.runs import History, Listener, RunState
 from fastmlp.sparse import SparseRows
@@ -64,7 +64,7 @@ def fit(
     batch_size = checks.integer("batch_size", batch_size, least=1)
     shuffle = checks.boolean("shuffle", shuffle)
     verbose = checks.verbosity(verbose)
-    optimizer = _optimizer(optimizer)
+    optimizer = checked_optimizer(optimizer)
     listeners = _listeners(callbacks, verbose)
     key, call = (os.getpid(), id(network)), object()
     try:
@@ -86,14 +86,6 @@ def fit(
         # Without a call: Python would handle a signal there, and the network would be in training for ever.
         if key in _RUNNING and _RUNNING[key] is call:
             del _RUNNING[key]
-
-
-def _optimizer(optimizer: object) -> Optimizer:
-    if optimizer is None:
-        return Adam()
-    if not isinstance(optimizer, (SGD, Adam)):
-        raise TypeError(f"optimizer must be a fastmlp.SGD, Adam or AdamW, not {optimizer!r:.80}")
-    return optimizer
 
 
 def _listeners(callbacks: object, verbose: bool | int) -> Sequence[Callback]:

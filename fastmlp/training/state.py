@@ -11,14 +11,10 @@ from fastmlp.arrays import Float32
 from fastmlp.engine.trainer import Trainer
 from fastmlp.errors import DivergenceError
 from fastmlp.network import MLP
-from fastmlp.optimizers import Optimizer
+from fastmlp.optimizers import RULES, Optimizer
 from fastmlp.runs import RunState
 
 __all__ = ["collect", "commit", "first_state"]
-
-
-# Optimizers whose one moment is the same velocity.
-_MOMENTUM = {"sgd", "nesterov"}
 
 
 def first_state(network: MLP, optimizer: Optimizer) -> RunState:
@@ -32,7 +28,7 @@ def first_state(network: MLP, optimizer: Optimizer) -> RunState:
     0
     """
     state = network._state
-    if state is None or not (state.rule == optimizer.rule or {state.rule, optimizer.rule} == _MOMENTUM):
+    if state is None or RULES[state.rule].moments != RULES[optimizer.rule].moments:
         # Without zeros_like, which would write them.
         first, second = (np.zeros(network.parameters.size, np.float32) for _ in range(2))
         return RunState(optimizer.rule, (first, second), step=0, epoch=state.epoch if state else 0)
