@@ -20,6 +20,7 @@ except ImportError as error:
     refuse_import(error)
 
 from fastmlp import callbacks, kernels, training
+from fastmlp.config import __version__ as __version__
 from fastmlp.config import show_config
 from fastmlp.datasets import load_mnist
 from fastmlp.errors import DivergenceError, FileFormatError
@@ -40,8 +41,6 @@ __all__ = [
     "show_config",
     "training",
 ]
-
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,11 +22,24 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Refuse what is unknown in the command that it was given to: its help lists what is known."""
+        args = sys.argv[1:] if args is None else list(args)
+        self._require_command_first(args)
         namespace, unknown = super().parse_known_args(args, namespace)
         if unknown:
             meant = " or ".join(self._meant(unknown))
             self.error(f"unrecognized arguments: {' '.join(unknown)}{meant and f'; did you mean {meant}?'}")
         return namespace, unknown
+
+    def _require_command_first(self, words: list[str]) -> None:
+        """Refuse an option of a command where the command should be: argparse would take its value for the command."""
+        commands = [action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+        option = words[0].partition("=")[0] if words else ""
+        if commands and option.startswith("--") and option not in self._option_string_actions:
+            given = [word for word in words if word in commands[0]]
+            takers = [name for name, parser in commands[0].items() if option in parser._option_string_actions]
+            command = [*given, *takers, *commands[0]][0]
+            rest = " ".join(word for word in words if word != command)
+            self.error(f"a command comes before its options: {self.prog} {command} {rest}")
 
     def _meant(self, words: list[str]) -> list[str]:
         """Return the options whose names are like a word, or have it for their initials, as --lr."""

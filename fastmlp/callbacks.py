@@ -6,13 +6,11 @@ import math
 import sys
 import time
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastmlp import checks
-
-if TYPE_CHECKING:
-    from fastmlp.network import MLP
-    from fastmlp.training import History
+from fastmlp.network import MLP
+from fastmlp.runs import History
 
 __all__ = ["Callback", "Progress", "ProgressBar"]
 

@@ -10,18 +10,19 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
 import fastmlp
 from fastmlp import _arguments, threads
+from fastmlp.activations import ACTIVATIONS
+from fastmlp.initial import INITS
 from fastmlp.losses import LOSSES
-
-if TYPE_CHECKING:
-    from fastmlp.network import MLP
-    from fastmlp.training import History
+from fastmlp.network import MLP
+from fastmlp.optimizers import OPTIMIZERS
+from fastmlp.runs import History
 
 __all__ = ["main"]
 
@@ -110,8 +111,12 @@ def _train_and_report(options: argparse.Namespace, output: TextIO) -> None:
     if Xt.shape[1] != X.shape[1]:
         raise ValueError(f"{options.data}: the test images have {Xt.shape[1]} pixels, the training images {X.shape[1]}")
     n_classes = 1 + max(int(labels.max()) for labels in (y, yv, yt))
+    kind = OPTIMIZERS[options.optimizer]
+    optimizer = kind() if options.learning_rate is None else kind(options.learning_rate)
+    options.learning_rate = optimizer.learning_rate  # for --json
     network = fastmlp.MLP(
         (X.shape[1], *options.hidden, n_classes),
+        activation=options.activation,
         init=options.init,
         seed=options.seed,
         n_threads=options.threads,
@@ -122,7 +127,7 @@ def _train_and_report(options: argparse.Namespace, output: TextIO) -> None:
             y,
             epochs=options.epochs,
             batch_size=options.batch_size,
-            optimizer=fastmlp.Adam(learning_rate=options.learning_rate),
+            optimizer=optimizer,
             validation_data=(Xv, yv),
             verbose=0 if options.quiet else 1,  # a line every epoch
         )
@@ -254,11 +259,16 @@ def _parser() -> argparse.ArgumentParser:
         "--batch-size", type=_arguments.count, default=100, metavar="N", help="rows a step (default: %(default)s)"
     )
     train.add_argument(
-        "--learning-rate", type=_arguments.rate, default=0.001, metavar="X", help="of Adam (default: %(default)s)"
+        "--activation", choices=ACTIVATIONS, default="relu", help="of the hidden layers (default: %(default)s)"
+    )
+    train.add_argument("--optimizer", choices=OPTIMIZERS, default="adam", help="rule of a step (default: %(default)s)")
+    rates = ", ".join(f"{name} {kind().learning_rate}" for name, kind in OPTIMIZERS.items())
+    train.add_argument(
+        "--learning-rate", type=_arguments.rate, metavar="X", help=f"of the optimizer (default: {rates})"
     )
     train.add_argument(
         "--init",
-        choices=("he", "glorot", "normal"),
+        choices=INITS,
         default="he",
         help="how the weights are drawn; normal: weights and biases from N(0, 1) (default: %(default)s)",
     )

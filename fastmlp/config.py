@@ -5,6 +5,8 @@ from fastmlp.engine import table
 
 __all__ = ["show_config"]
 
+__version__ = "0.1.0"
+
 
 def show_config() -> None:
     """Print version, instruction sets, OpenMP and threads.
@@ -16,8 +18,6 @@ def show_config() -> None:
     fastmlp ...
     instruction set: ...
     """
-    from fastmlp import __version__  # noqa: PLC0415 - the package imports this module
-
     runs = ", ".join(name if runs else f"{name} (not on this processor)" for name, runs in table.isas().items())
     print(f"fastmlp {__version__}")
     print(f"instruction set: {table.isa()}; compiled in: {runs}")

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from fastmlp import kernels
 from fastmlp.arrays import Float32, Float64
-from fastmlp.checks import Targets
 from fastmlp.losses import LOSSES
+from fastmlp.rows import Targets
 
 __all__ = ["scores"]
 
@@ -34,7 +34,7 @@ def scores(logits: Float32, targets: Targets, loss: str) -> dict[str, float]:
     Examples
     --------
     >>> import numpy as np
-    >>> from fastmlp.checks import Targets
+    >>> from fastmlp.rows import Targets
     >>> from fastmlp.metrics import scores
     >>> values = np.array([[1], [2], [3]], np.float32)
     >>> scores(values + 0.5, Targets(labels=None, values=values), "squared_error")

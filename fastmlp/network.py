@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,11 +18,9 @@ from fastmlp.initial import INITS, initial_parameters
 from fastmlp.layers import Layer, checked_sizes, engine_layers, layers_of, n_parameters, views
 from fastmlp.losses import LOSSES, SOFTMAX
 from fastmlp.optimizers import Optimizer
+from fastmlp.rows import Targets, checked_examples, checked_rows, checked_shapes
+from fastmlp.runs import History, Listener, RunState
 from fastmlp.sparse import SparseRows
-
-if TYPE_CHECKING:
-    from fastmlp.callbacks import Callback
-    from fastmlp.training import History, RunState
 
 __all__ = ["MLP"]
 
@@ -229,7 +227,7 @@ class MLP:
         validation_data: tuple[ArrayLike, ArrayLike] | None = None,
         sample_weight: ArrayLike | None = None,
         shuffle: bool = True,
-        callbacks: Sequence[Callback] = (),
+        callbacks: Sequence[Listener] = (),
         verbose: bool | int = True,
     ) -> History:
         """Train the network, from where it stands: a second call goes on, optimizer state included.
@@ -290,8 +288,7 @@ class MLP:
         >>> history.loss[-1] < history.loss[0]
         True
         """
-        # The one call upward, so that training stands where a user looks for it.
-        from fastmlp import training  # noqa: PLC0415
+        from fastmlp import training  # noqa: PLC0415 - upward, so that training stands where a user looks for it
 
         return training.fit(
             self,
@@ -326,7 +323,7 @@ class MLP:
         array([[0., 0.]], dtype=float32)
         """
         outputs = self._few_rows.logits(X)
-        return self._logits(checks.rows("X", X, self.layer_sizes[0])) if outputs is None else outputs
+        return self._logits(checked_rows("X", X, self.layer_sizes[0])) if outputs is None else outputs
 
     def predict_proba(self, X: ArrayLike) -> Float32:
         """Return probabilities, float32 (n, m): of each class, or of each output being 1.
@@ -412,7 +409,7 @@ class MLP:
         (0.6931, 1.0)
         """
         names, task = ("X", "y"), (self.layer_sizes, self.loss)
-        return self._evaluate(*checks.examples(names, *checks.shapes(names, X, y, *task), *task))
+        return self._evaluate(*checked_examples(names, *checked_shapes(names, X, y, *task), *task))
 
     def save(self, path: str | bytes | os.PathLike[str]) -> None:
         """Write the network to a safetensors file, which `fastmlp.load` and PyTorch read; see `fastmlp.files`.
@@ -439,7 +436,7 @@ class MLP:
         >>> fastmlp.load(path).layer_sizes
         (3, 4, 2)
         """
-        from fastmlp import files  # noqa: PLC0415 - json is imported with it
+        from fastmlp import files  # noqa: PLC0415 - upward, as in `fit`
 
         files.save(self, path)
 
@@ -488,7 +485,7 @@ class MLP:
         decided = LOSSES[self.loss].output.decide(outputs)
         return decided[:, 0] if decided.shape[1:] == (1,) else decided
 
-    def _evaluate(self, rows: Array | SparseRows, targets: checks.Targets) -> dict[str, float]:
+    def _evaluate(self, rows: Array | SparseRows, targets: Targets) -> dict[str, float]:
         return metrics.scores(self._logits(rows), targets, self.loss)
 
 

@@ -3,28 +3,62 @@
 import math
 from collections.abc import Callable
 from numbers import Real
-from typing import TypeAlias
+from typing import Literal, NamedTuple
 
 from fastmlp import checks, hints
 
-__all__ = ["RULES", "SGD", "Adam", "AdamW", "Optimizer"]
-
-# The rules of an update, and the numbers by which the engine knows them (`enum fm_rule` in `src/fastmlp.h`).
-RULES = {"sgd": 0, "nesterov": 1, "adam": 2}
+__all__ = ["OPTIMIZERS", "RULES", "SGD", "Adam", "AdamW", "Optimizer", "Rule", "checked_optimizer"]
 
 
-class _HyperParameters:
-    """Attributes that are checked whenever they are set, and the rule of the update that they belong to."""
+class Rule(NamedTuple):
+    """How an update is made of a gradient.
+
+    Attributes
+    ----------
+    code : int
+        The engine's number for it (`enum fm_rule` in `src/fastmlp.h`).
+    moments : {"velocity", "means"}
+        What it remembers of earlier gradients: one velocity, or the means of them and of their squares. Rules that
+        remember the same go on with each other's moments.
+
+    Examples
+    --------
+    >>> from fastmlp.optimizers import RULES
+    >>> RULES["sgd"].moments == RULES["nesterov"].moments
+    True
+    """
+
+    code: int
+    moments: Literal["velocity", "means"]
+
+
+RULES = {"sgd": Rule(0, "velocity"), "nesterov": Rule(1, "velocity"), "adam": Rule(2, "means")}
+
+
+class Optimizer:
+    """Base of all optimizers: hyper-parameters, checked whenever they are set, and the rule that they belong to.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> optimizer = fastmlp.Adam()
+    >>> optimizer.learning_rate = 3e-4
+    >>> optimizer.rule
+    'adam'
+    """
+
+    learning_rate: float
+    clip_norm: float | None
 
     @property
     def rule(self) -> str:
-        """A name of `RULES`. Optimizers of one rule go on with each other's moments."""
+        """A name of `RULES`."""
         raise NotImplementedError
 
     @property
     def code(self) -> int:
         """The engine's number for the rule."""
-        return RULES[self.rule]
+        return RULES[self.rule].code
 
     def __setattr__(self, name: str, value: object) -> None:
         if name not in _CHECKS:
@@ -36,7 +70,7 @@ class _HyperParameters:
         return f"{type(self).__name__}({values})"
 
 
-class SGD(_HyperParameters):
+class SGD(Optimizer):
     """Stochastic gradient descent, with momentum where it is asked for.
 
     v = momentum * v + g, then w -= learning_rate * v or, with Nesterov's momentum (Sutskever et al. 2013, in the
@@ -86,7 +120,7 @@ class SGD(_HyperParameters):
         return "nesterov" if self.nesterov else "sgd"
 
 
-class Adam(_HyperParameters):
+class Adam(Optimizer):
     """Adam: steps scaled by running means of the gradient and of its square.
 
     Algorithm 1 of Kingma & Ba (2015, arXiv:1412.6980), with epsilon added to the corrected root, as in PyTorch.
@@ -177,7 +211,25 @@ class AdamW(Adam):
         self.weight_decay = weight_decay
 
 
-Optimizer: TypeAlias = SGD | Adam
+# By their names in the `fastmlp` command.
+OPTIMIZERS: dict[str, type[SGD] | type[Adam]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+
+
+def checked_optimizer(optimizer: object) -> Optimizer:
+    """Return an optimizer; for None, Adam with its defaults.
+
+    Examples
+    --------
+    >>> from fastmlp.optimizers import checked_optimizer
+    >>> checked_optimizer(None)
+    Adam(learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-08)
+    """
+    if optimizer is None:
+        return Adam()
+    if not isinstance(optimizer, Optimizer):
+        *others, last = (kind.__name__ for kind in OPTIMIZERS.values())
+        raise TypeError(f"optimizer must be a fastmlp.{', '.join(others)} or {last}, not {optimizer!r:.80}")
+    return optimizer
 
 
 def _number(wanted: str, valid: Callable[[float], bool]) -> Callable[[str, object], float]:

@@ -11,7 +11,7 @@ import io
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +24,7 @@ try:
 except ImportError as error:
     raise ImportError("plots need matplotlib: pip install 'fastmlp[plot]'") from error
 
-if TYPE_CHECKING:
-    from fastmlp.training import History
+from fastmlp.runs import History
 
 __all__ = ["confusion_matrix", "digits", "learning_curves", "worst_mistakes", "write_all"]
 

@@ -17,7 +17,10 @@ import numpy as np
 import pytest
 
 import fastmlp
+from fastmlp.activations import ACTIVATIONS
 from fastmlp.cli import main
+from fastmlp.initial import INITS
+from fastmlp.optimizers import OPTIMIZERS
 
 SIDE, N_TEST = 6, 300
 K = SIDE * SIDE
@@ -136,6 +139,8 @@ def test_json_has_the_whole_result(run, data, tmp_path):
         "hidden": "12,8",
         "epochs": "3",
         "batch-size": "50",
+        "activation": "tanh",
+        "optimizer": "adamw",
         "learning-rate": "0.01",
         "init": "glorot",
         "seed": "11",
@@ -153,6 +158,8 @@ def test_json_has_the_whole_result(run, data, tmp_path):
         "hidden": [12, 8],
         "epochs": 3,
         "batch_size": 50,
+        "activation": "tanh",
+        "optimizer": "adamw",
         "learning_rate": 0.01,
         "init": "glorot",
         "seed": 11,
@@ -189,15 +196,35 @@ def test_defaults_are_the_tutorials_job(run, data, tmp_path):
     run("train", "--data", data, "--json", file)
     config = json.loads(file.read_text())["config"]
     assert config["layer_sizes"] == [K, 256, 256, 10]
-    chosen = {name: config[name] for name in ("epochs", "batch_size", "learning_rate", "init", "seed", "quiet")}
-    assert chosen == {
+    tutorials = {
         "epochs": 15,
         "batch_size": 100,
+        "activation": "relu",
+        "optimizer": "adam",
         "learning_rate": 0.001,
         "init": "he",
         "seed": 0,
         "quiet": False,
     }
+    assert {name: config[name] for name in tutorials} == tutorials
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activation_reaches_the_network(run, data, tmp_path, activation):
+    run("train", "--data", data, *FAST, "--activation", activation, "--save", tmp_path / "network")
+    assert fastmlp.load(tmp_path / "network").activation == activation
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("flags", [(), ("--learning-rate", "0.02")])
+def test_optimizer_trains_the_network_at_its_own_learning_rate_or_another(run, data, tmp_path, name, flags):
+    run("train", "--data", data, *FAST, "--optimizer", name, *flags, "--json", tmp_path / "result.json")
+    result = json.loads((tmp_path / "result.json").read_text())
+    optimizer = OPTIMIZERS[name](*map(float, flags[1:]))
+    assert result["config"]["learning_rate"] == optimizer.learning_rate
+    net = fastmlp.MLP(result["config"]["layer_sizes"])
+    history = net.fit(*fastmlp.load_mnist("train", path=data), epochs=2, optimizer=optimizer, verbose=False)
+    assert [epoch["loss"] for epoch in result["epochs"]] == history.loss
 
 
 def test_init_reaches_the_network(run, data, tmp_path):
@@ -360,6 +387,8 @@ def test_version_and_help(run):
             "argument --learning-rate: wanted a positive number, got 'fast'",
         ),
         (("train", "--init", "zeros"), "argument --init: invalid choice: 'zeros'"),
+        (("train", "--optimizer", "lbfgs"), "argument --optimizer: invalid choice: 'lbfgs' (choose from "),
+        (("train", "--activation", "gelu"), "argument --activation: invalid choice: 'gelu' (choose from "),
         (("train", "--seed", "-1"), "argument --seed: wanted a whole number from 0"),
         (("train", "--seed", "lucky"), "argument --seed: wanted a whole number from 0"),
         (("train", "--threads", "0"), "argument --threads: wanted a whole number from 1, got '0'"),
@@ -390,6 +419,29 @@ def test_version_and_help(run):
 )
 def test_bad_command_lines(refused, arguments, message):
     assert message in refused(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("--epochs 3", "train --epochs 3"),
+        ("--epochs=3 --quiet", "train --epochs=3 --quiet"),
+        ("--raw MODEL IMAGE", "predict --raw MODEL IMAGE"),
+        ("--data . evaluate MODEL", "evaluate --data . MODEL"),
+        ("--lr 3", "train --lr 3"),
+    ],
+)
+def test_options_without_a_command_are_told_where_they_belong(refused, given, meant):
+    assert refused(*given.split()) == (
+        f"fastmlp: error: a command comes before its options: fastmlp {meant} (see fastmlp --help)\n"
+    )
+
+
+def test_help_lists_what_the_tables_have(run):
+    _, out, _ = run("train", "--help")
+    for table in (ACTIVATIONS, INITS, OPTIMIZERS):
+        assert f"{{{','.join(table)}}}" in out
+    assert "sgd 0.01, adam 0.001" in " ".join(out.split())
 
 
 def test_usage_errors_point_to_the_help(refused):
@@ -529,7 +581,10 @@ def test_a_missing_matplotlib_is_told_before_the_training(data, tmp_path):
     script = f"""
 import sys
 sys.modules["matplotlib"] = None
+from fastmlp.activations import ACTIVATIONS
 from fastmlp.cli import main
+from fastmlp.initial import INITS
+from fastmlp.optimizers import OPTIMIZERS
 sys.exit(main(["train", "--data", {data!r}, "--plot", {str(tmp_path)!r}]))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

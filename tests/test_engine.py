@@ -78,10 +78,10 @@ def problem(sizes, n, *, activation="relu", loss="cross_entropy", zeros=0.0, pro
     layers = [rng.standard_normal((k + 1, m)) / np.sqrt(k + 1) for k, m in pairwise(sizes)]
     labels = rng.integers(m, size=n) if loss == "cross_entropy" and not probabilities else None
     values = {
-        "cross_entropy": lambda: rng.dirichlet(np.ones(m), n),
-        "binary_cross_entropy": lambda: rng.random((n, m)),
-        "squared_error": lambda: rng.standard_normal((n, m)),
-    }[loss]()
+        "classes": lambda: rng.dirichlet(np.ones(m), n),
+        "probabilities": lambda: rng.random((n, m)),
+        "values": lambda: rng.standard_normal((n, m)),
+    }[LOSSES[loss].targets]()
     arrays = flat(layers), X, values
     parameters, X, values = (np.ascontiguousarray(array, np.float32) for array in arrays)
     for array in (parameters, X, values):

@@ -66,7 +66,12 @@ def softmax_cross_entropy(targets):
     )
 
 
-def losses(name, targets):
+def losses(name):
+    targets = {
+        "classes": probabilities,
+        "probabilities": lambda rng, n, m: rng.random((n, m), dtype=np.float32),
+        "values": normal,
+    }[LOSSES[name].targets]
     return Kernel(
         "losses",
         lambda rng, n, k, m: (5 * normal(rng, n, m), targets(rng, n, m)),
@@ -106,11 +111,7 @@ KERNELS = {
     ),
     "softmax_cross_entropy-labels": softmax_cross_entropy(lambda rng, n, m: rng.integers(m, size=n)),
     "softmax_cross_entropy-probabilities": softmax_cross_entropy(probabilities),
-    "losses-cross_entropy": losses("cross_entropy", probabilities),
-    "losses-binary_cross_entropy": losses(
-        "binary_cross_entropy", lambda rng, n, m: rng.random((n, m), dtype=np.float32)
-    ),
-    "losses-squared_error": losses("squared_error", normal),
+    **{f"losses-{name}": losses(name) for name in LOSSES},
 }
 each_kernel = pytest.mark.parametrize("name", KERNELS)
 each_threaded = pytest.mark.parametrize("name", [name for name in KERNELS if KERNELS[name].takes_n_threads])

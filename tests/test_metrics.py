@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastmlp import MLP, metrics
-from fastmlp.checks import Targets
+from fastmlp.rows import Targets
 
 
 def scores(outputs, values):

@@ -224,10 +224,10 @@ def test_predictions_are_those_of_the_reference(assert_close, activation, loss, 
     assert net.logits(X).dtype == np.float32
     clear = np.abs(logits) > 1e-4  # far enough from the border that rounding cannot decide
 
-    if loss == "squared_error":
+    if not LOSSES[loss].output.is_probability:
         np.testing.assert_array_equal(net.predict(X), net.logits(X)[:, 0] if m == 1 else net.logits(X))
         assert net.predict(X).dtype == np.float32
-        with pytest.raises(ValueError, match=r"predict_proba .* loss='squared_error'"):
+        with pytest.raises(ValueError, match=f"predict_proba .* loss='{loss}'"):
             net.predict_proba(X)
         return
     probabilities = net.predict_proba(X)
@@ -287,7 +287,7 @@ def test_no_rows_are_no_answers(loss):
     X = np.empty((0, 3))
     assert net.logits(X).shape == (0, 2)
     assert net.predict(X).shape == ((0,) if loss == "cross_entropy" else (0, 2))
-    if loss != "squared_error":
+    if LOSSES[loss].output.is_probability:
         assert net.predict_proba(X).shape == (0, 2)
 
 
@@ -361,15 +361,15 @@ def test_the_loss_is_that_of_the_reference(activation, loss, m):
     X = rows(333, 5)
     generator = np.random.default_rng(1)
     kinds = {
-        "cross_entropy": lambda: [generator.integers(0, m, 333), generator.dirichlet(np.ones(m), 333)],
-        "binary_cross_entropy": lambda: [generator.integers(0, 2, (333, m)), generator.random((333, m))],
-        "squared_error": lambda: [generator.normal(size=(333, m))],
+        "classes": lambda: [generator.integers(0, m, 333), generator.dirichlet(np.ones(m), 333)],
+        "probabilities": lambda: [generator.integers(0, 2, (333, m)), generator.random((333, m))],
+        "values": lambda: [generator.normal(size=(333, m))],
     }
-    for y in kinds[loss]():
+    for y in kinds[LOSSES[loss].targets]():
         wanted = reference.cost(net.weights, net.biases, X, y, activation=activation, loss=loss)
         scores = net.evaluate(X, y)
         assert scores["loss"] == pytest.approx(wanted, rel=1e-5)
-        assert list(scores) == (["loss", "mse", "r2"] if loss == "squared_error" else ["loss", "accuracy"])
+        assert list(scores) == (["loss", "mse", "r2"] if LOSSES[loss].targets == "values" else ["loss", "accuracy"])
         if m == 1:
             assert net.evaluate(X, y[:, 0]) == scores
 

@@ -30,10 +30,10 @@ def make_network(sizes, seed=0):
 def make_targets(loss, n=N, m=M, seed=1):
     rng = np.random.default_rng(seed)
     return {
-        "cross_entropy": rng.dirichlet(np.ones(m), size=n),
-        "binary_cross_entropy": rng.uniform(size=(n, m)),
-        "squared_error": rng.normal(size=(n, m)),
-    }[loss]
+        "classes": rng.dirichlet(np.ones(m), size=n),
+        "probabilities": rng.uniform(size=(n, m)),
+        "values": rng.normal(size=(n, m)),
+    }[LOSSES[loss].targets]
 
 
 def make_inputs(n=N, k=K, seed=2):
@@ -121,7 +121,7 @@ def test_logistic_keeps_its_relative_precision():
 CODES = {
     "fm_activation": {name: row.code for name, row in ACTIVATIONS.items()},
     "fm_loss": {name: row.code for name, row in LOSSES.items()},
-    "fm_rule": RULES,
+    "fm_rule": {name: row.code for name, row in RULES.items()},
 }
 
 

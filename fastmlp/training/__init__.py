@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from numpy.typing import ArrayLike
 
@@ -16,13 +16,13 @@ from fastmlp.engine.rows import Rows
 from fastmlp.engine.trainer import Trainer
 from fastmlp.layers import engine_layers
 from fastmlp.losses import LOSSES
-from fastmlp.optimizers import SGD, Adam, Optimizer
+from fastmlp.network import MLP
+from fastmlp.optimizers import Optimizer, checked_optimizer
+from fastmlp.rows import Targets, checked_examples, checked_shapes, checked_weights, column_names
+from fastmlp.runs import History, Listener, RunState
 from fastmlp.sparse import SparseRows
 from fastmlp.training.loop import Run, orders
-from fastmlp.training.state import History, RunState, first_state
-
-if TYPE_CHECKING:
-    from fastmlp.network import MLP
+from fastmlp.training.state import first_state
 
 __all__ = ["History", "RunState", "fit"]
 
@@ -33,9 +33,9 @@ _RUNNING: dict[tuple[int, int], object] = {}
 
 class _Data(NamedTuple):
     rows: Array | SparseRows
-    targets: checks.Targets
+    targets: Targets
     weights: Float32 | None
-    validation: tuple[Array | SparseRows, checks.Targets] | None
+    validation: tuple[Array | SparseRows, Targets] | None
 
 
 def fit(
@@ -49,7 +49,7 @@ def fit(
     validation_data: tuple[ArrayLike, ArrayLike] | None,
     sample_weight: ArrayLike | None,
     shuffle: bool,
-    callbacks: Sequence[Callback],
+    callbacks: Sequence[Listener],
     verbose: bool | int,
 ) -> History:
     """Train a network: `fastmlp.MLP.fit`, which documents the arguments.
@@ -64,10 +64,8 @@ def fit(
     batch_size = checks.integer("batch_size", batch_size, least=1)
     shuffle = checks.boolean("shuffle", shuffle)
     verbose = checks.verbosity(verbose)
-    optimizer = _optimizer(optimizer)
-    callbacks = _callbacks(callbacks)
-    if verbose:
-        callbacks = [*callbacks, ProgressBar(None if verbose is True else verbose)]
+    optimizer = checked_optimizer(optimizer)
+    listeners = _listeners(callbacks, verbose)
     key, call = (os.getpid(), id(network)), object()
     try:
         if _RUNNING.setdefault(key, call) is not call:
@@ -82,7 +80,7 @@ def fit(
             batch_size=batch_size,
             optimizer=optimizer,
             shuffle=shuffle,
-            callbacks=callbacks,
+            callbacks=listeners,
         )
     finally:
         # Without a call: Python would handle a signal there, and the network would be in training for ever.
@@ -90,21 +88,13 @@ def fit(
             del _RUNNING[key]
 
 
-def _optimizer(optimizer: object) -> Optimizer:
-    if optimizer is None:
-        return Adam()
-    if not isinstance(optimizer, (SGD, Adam)):
-        raise TypeError(f"optimizer must be a fastmlp.SGD, Adam or AdamW, not {optimizer!r:.80}")
-    return optimizer
-
-
-def _callbacks(callbacks: object) -> Sequence[Callback]:
+def _listeners(callbacks: object, verbose: bool | int) -> Sequence[Callback]:
     if not isinstance(callbacks, Sequence):
         raise TypeError(f"callbacks must be a sequence of fastmlp.callbacks.Callback, not {callbacks!r:.80}")
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise TypeError(f"callbacks must hold instances of fastmlp.callbacks.Callback, not {callback!r:.80}")
-    return callbacks
+    return [*callbacks, ProgressBar(None if verbose is True else verbose)] if verbose else callbacks
 
 
 def _data(
@@ -119,19 +109,19 @@ def _data(
     """All that fit learns from and is judged by, checked: all shapes before any value."""
     names, validation_names = ("X", "y"), ("validation_data[0]", "validation_data[1]")
     task = network.layer_sizes, network.loss
-    columns = checks.column_names(X)
-    X, y = checks.shapes(names, X, y, *task)
+    columns = column_names(X)
+    X, y = checked_shapes(names, X, y, *task)
     if shuffle and X.shape[0] > 2**32:
         raise ValueError(f"shuffle must be False for more than 2**32 rows; X has {X.shape[0]}")
-    held_out = None if validation_data is None else checks.shapes(validation_names, *_pair(validation_data), *task)
-    weights = checks.sample_weights(sample_weight, X.shape[0])
-    validation = None if held_out is None else checks.examples(validation_names, *held_out, *task)
-    rows, targets = checks.examples(names, X, y, *task)
+    held_out = None if validation_data is None else checked_shapes(validation_names, *_pair(validation_data), *task)
+    weights = checked_weights(sample_weight, X.shape[0])
+    validation = None if held_out is None else checked_examples(validation_names, *held_out, *task)
+    rows, targets = checked_examples(names, X, y, *task)
     _caution(network, rows, columns, targets)
     return _Data(rows, targets, weights, validation)
 
 
-def _caution(network: MLP, rows: Array | SparseRows, columns: Sequence[Any], targets: checks.Targets) -> None:
+def _caution(network: MLP, rows: Array | SparseRows, columns: Sequence[Any], targets: Targets) -> None:
     """Warn, in a network's first fit alone, of what it will hardly learn from."""
     if network._state is not None:
         return

@@ -7,21 +7,20 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.callbacks import Callback, Progress, ProgressBar
 from fastmlp.engine import operations
+from fastmlp.engine.rows import Rows
+from fastmlp.engine.trainer import Trainer
 from fastmlp.errors import DivergenceError
-from fastmlp.training.state import RunState, collect, commit
-
-if TYPE_CHECKING:
-    from fastmlp.checks import Targets
-    from fastmlp.engine.rows import Rows
-    from fastmlp.engine.trainer import Trainer
-    from fastmlp.optimizers import Optimizer
+from fastmlp.optimizers import Optimizer
+from fastmlp.rows import Targets
+from fastmlp.runs import RunState
+from fastmlp.training.state import collect, commit
 
 __all__ = ["Run", "orders"]
 

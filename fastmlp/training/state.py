@@ -1,88 +1,20 @@
-"""What a run leaves behind: its history, and all of it that is not a parameter."""
+"""What a run leaves in its network: where it begins, what it has reached, and both of them in one line."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from fastmlp.arrays import Float32
+from fastmlp.engine.trainer import Trainer
 from fastmlp.errors import DivergenceError
-from fastmlp.optimizers import Optimizer
+from fastmlp.network import MLP
+from fastmlp.optimizers import RULES, Optimizer
+from fastmlp.runs import RunState
 
-if TYPE_CHECKING:
-    from fastmlp.engine.trainer import Trainer
-    from fastmlp.network import MLP
-
-__all__ = ["History", "RunState", "collect", "commit", "first_state"]
-
-
-class History:
-    """What a call of `fit` saw, one value an epoch.
-
-    Attributes
-    ----------
-    loss : list of float
-        Mean over the epoch's batches of each batch's mean loss, as the parameters moved.
-    validation_loss, validation_accuracy : list of float
-        After the epoch, on the validation data; empty where there were none. No accuracy for "squared_error".
-    seconds : list of float
-        Time of the epoch's training, without validation and callbacks.
-
-    Examples
-    --------
-    >>> from fastmlp.training import History
-    >>> History().loss
-    []
-    """
-
-    def __init__(self) -> None:
-        self.loss: list[float] = []
-        self.validation_loss: list[float] = []
-        self.validation_accuracy: list[float] = []
-        self.seconds: list[float] = []
-
-    def __repr__(self) -> str:
-        last = f", loss={self.loss[-1]:.4f}" if self.loss else ""
-        return f"History(epochs={len(self.loss)}{last})"
-
-
-class RunState(NamedTuple):
-    """All of a run that is not a parameter: with it and the parameters, training goes on exactly.
-
-    Training makes a new one, and `commit` puts it in the old one's place. The moments are the network's own memory,
-    like its parameters: each new state has the same arrays, written anew.
-
-    Attributes
-    ----------
-    rule : str
-        The optimizer's update that the moments belong to.
-    moments : tuple of two float32 arrays (n_parameters,)
-        The optimizer's running means, or its velocity and nothing.
-    step : int
-        Steps taken with these moments.
-    epoch : int
-        Epochs trained, which number the shuffles.
-
-    Examples
-    --------
-    >>> import fastmlp
-    >>> net = fastmlp.MLP((2, 2))
-    >>> _ = net.fit([[0, 1], [1, 0]], [0, 1], epochs=3, batch_size=1, verbose=False)
-    >>> net._state.rule, net._state.step, net._state.epoch
-    ('adam', 6, 3)
-    """
-
-    rule: str
-    moments: tuple[Float32, Float32]
-    step: int
-    epoch: int
-
-
-# Optimizers whose one moment is the same velocity.
-_MOMENTUM = {"sgd", "nesterov"}
+__all__ = ["collect", "commit", "first_state"]
 
 
 def first_state(network: MLP, optimizer: Optimizer) -> RunState:
@@ -96,7 +28,7 @@ def first_state(network: MLP, optimizer: Optimizer) -> RunState:
     0
     """
     state = network._state
-    if state is None or not (state.rule == optimizer.rule or {state.rule, optimizer.rule} == _MOMENTUM):
+    if state is None or RULES[state.rule].moments != RULES[optimizer.rule].moments:
         # Without zeros_like, which would write them.
         first, second = (np.zeros(network.parameters.size, np.float32) for _ in range(2))
         return RunState(optimizer.rule, (first, second), step=0, epoch=state.epoch if state else 0)

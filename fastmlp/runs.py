@@ -1,0 +1,94 @@
+"""What passes between a network and the training of it: who listens, what a run saw, and what the next one needs."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+from fastmlp.arrays import Float32
+
+__all__ = ["History", "Listener", "RunState"]
+
+
+class Listener(Protocol):
+    """Whom `fit` tells how training goes, as a network sees it; `fastmlp.callbacks.Callback` is what users derive from.
+
+    Examples
+    --------
+    >>> from fastmlp.callbacks import Callback
+    >>> from fastmlp.runs import Listener
+    >>> listener: Listener = Callback()
+    """
+
+    def on_fit_begin(self, progress: Any) -> None:
+        """Before the first batch."""
+
+    def on_batches(self, progress: Any) -> None:
+        """After a slice of batches."""
+
+    def on_epoch_end(self, progress: Any) -> None:
+        """After an epoch."""
+
+    def on_fit_end(self, progress: Any) -> None:
+        """After the last epoch."""
+
+
+class History:
+    """What a call of `fit` saw, one value an epoch.
+
+    Attributes
+    ----------
+    loss : list of float
+        Mean over the epoch's batches of each batch's mean loss, as the parameters moved.
+    validation_loss, validation_accuracy : list of float
+        After the epoch, on the validation data; empty where there were none. No accuracy for "squared_error".
+    seconds : list of float
+        Time of the epoch's training, without validation and callbacks.
+
+    Examples
+    --------
+    >>> from fastmlp.training import History
+    >>> History().loss
+    []
+    """
+
+    def __init__(self) -> None:
+        self.loss: list[float] = []
+        self.validation_loss: list[float] = []
+        self.validation_accuracy: list[float] = []
+        self.seconds: list[float] = []
+
+    def __repr__(self) -> str:
+        last = f", loss={self.loss[-1]:.4f}" if self.loss else ""
+        return f"History(epochs={len(self.loss)}{last})"
+
+
+class RunState(NamedTuple):
+    """All of a run that is not a parameter: with it and the parameters, training goes on exactly.
+
+    Training makes a new one, and puts it in the old one's place. The moments are the network's own memory,
+    like its parameters: each new state has the same arrays, written anew.
+
+    Attributes
+    ----------
+    rule : str
+        The optimizer's update that the moments belong to.
+    moments : tuple of two float32 arrays (n_parameters,)
+        The optimizer's running means, or its velocity and nothing.
+    step : int
+        Steps taken with these moments.
+    epoch : int
+        Epochs trained, which number the shuffles.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> net = fastmlp.MLP((2, 2))
+    >>> _ = net.fit([[0, 1], [1, 0]], [0, 1], epochs=3, batch_size=1, verbose=False)
+    >>> net._state.rule, net._state.step, net._state.epoch
+    ('adam', 6, 3)
+    """
+
+    rule: str
+    moments: tuple[Float32, Float32]
+    step: int
+    epoch: int
