@@ -7,9 +7,10 @@ from fastmlp.engine.matrix cimport Buffers
 cdef enum Kind:
     GATHER          # rows of the batch
     FORWARD         # a strip of rows of a panel of outputs
+    OUTPUT          # a strip of rows of the outputs, their loss and its gradient
     LOSS            # of a strip of rows, and its gradient
     COST            # the sum of a part's losses
-    COLUMNS         # lists by column
+    COLUMNS         # inputs made ready for their gradient: lists, or a tile transposed
     BACKWARD        # a strip of rows of a panel of gradients
     UPDATE          # gradient of a block of weights, and the optimizer's step on them
     GRADIENT        # the same gradient, stored

@@ -12,14 +12,17 @@ cimport cython
 from fastmlp.engine.matrix cimport Buffers
 
 KINDS = (
-    "gather", "forward", "loss", "cost", "columns", "backward", "update", "gradient", "add gradient", "norm", "apply",
-    "chain", "sum", "cut",
+    "gather", "forward", "output", "loss", "cost", "columns", "backward", "update", "gradient", "add gradient", "norm",
+    "apply", "chain", "sum", "cut",
 )
 
-# Rows of a task at most: 128 rows of a panel of outputs, 32 KB, are added to while blocks of weights pass.
+# Rows of a task at most, about: 128 rows of a panel of outputs, 32 KB, are added to while blocks of weights pass.
 cdef Py_ssize_t STRIP_ROWS = 128
 # And at least, about: four register tiles.
 cdef Py_ssize_t FEWEST_ROWS = 24
+# Strips begin at multiples of so many rows: of a register tile, and of the pairs that the product by masks takes. Which
+# rows are a pair must not depend on the number of threads.
+cdef Py_ssize_t TILE_ROWS = 6
 
 
 def chained_step(rows, chains, slabs):
@@ -41,9 +44,9 @@ def layered_step(layers, rows, capacity, n_threads, slabs, *, whole=False, norm=
     phases = []
     for part in range(parts):
         base, n = strip(rows, part, parts)
-        phases += [(base, tasks) for tasks in passes(layers, n, n_threads, cut_at_loss)]
-        gradients = weight_tasks(layers, n, (ADD_GRADIENT if part else GRADIENT) if whole else UPDATE)
-        phases += [(base, tasks) for tasks in gradients]
+        kind = (ADD_GRADIENT if part else GRADIENT) if whole else UPDATE
+        for lists in [*forward_phases(layers, n, n_threads, cut_at_loss), *backward_phases(layers, n, n_threads, kind)]:
+            phases.append((base, beside(lists, n_threads)))
     if cut_at_gradient:
         phases.append((0, [(CUT, 0, 0, 0, 0)]))
     for kind in (NORM, APPLY) if norm else (APPLY,) if whole else ():
@@ -51,41 +54,65 @@ def layered_step(layers, rows, capacity, n_threads, slabs, *, whole=False, norm=
     return phases
 
 
-def passes(layers, n, n_threads, cut_at_loss):
-    """Lists of tasks that take n rows forward, through the loss, and back."""
-    yield strips(GATHER, 0, 1, n, n_threads)
-    for l, (_, panels, _, _) in enumerate(layers):
-        yield strips(FORWARD, l, panels, n, n_threads)
-    yield [(CUT, 0, 0, 0, 0)] if cut_at_loss else strips(LOSS, len(layers), 1, n, n_threads)
-    yield [(COST, 0, 0, 0, n)] + [(COLUMNS, l, i, 0, n) for l, layer in enumerate(layers) for i in range(layer[3])]
-    for l in range(len(layers) - 1, 0, -1):
-        yield strips(BACKWARD, l, layers[l][0], n, n_threads)
+def forward_phases(layers, n, n_threads, cut_at_loss):
+    """Phases, of lists of tasks, that take n rows forward and through the loss.
+
+    Beside each layer its inputs are made ready for their gradient, by column.
+    """
+    last = len(layers) - 1
+    yield [strips(GATHER, 0, 1, n, n_threads)]
+    for l, (_, panels, _, columns) in enumerate(layers):
+        # A narrow output goes straight into the loss: a strip of rows has it whole.
+        kind = OUTPUT if l == last and panels == 1 and not cut_at_loss else FORWARD
+        yield [strips(kind, l, panels, n, n_threads), [(COLUMNS, l, i, 0, n) for i in range(columns)]]
+    if cut_at_loss:
+        yield [[(CUT, 0, 0, 0, 0)]]
+    elif layers[last][1] > 1:
+        yield [strips(LOSS, len(layers), 1, n, n_threads)]
 
 
-def weight_tasks(layers, n, kind):
-    """Lists of tasks, a layer each, for all blocks of its weights."""
-    for l, (_, panels, blocks, _) in enumerate(layers):
-        yield [(kind, l, i, 0, n) for i in range(panels * blocks)]
+def backward_phases(layers, n, n_threads, kind):
+    """Phases, of lists of tasks, that take n rows back.
+
+    The weights of a layer, through which they have gone, take their gradient beside the layer below.
+    """
+    for l in range(len(layers) - 1, -1, -1):
+        lists = [[(COST, 0, 0, 0, n)]] if l == len(layers) - 1 else [weight_tasks(layers, l + 1, n, kind)]
+        if l > 0:
+            yield [*lists, strips(BACKWARD, l, layers[l][0], n, n_threads)]
+        else:
+            yield [*lists, weight_tasks(layers, 0, n, kind)]
+
+
+def weight_tasks(layers, l, n, kind):
+    """Tasks for all blocks of a layer's weights."""
+    return [(kind, l, i, 0, n) for i in range(layers[l][1] * layers[l][2])]
+
+
+def beside(lists, n_threads):
+    """Lists of tasks as one, so that each thread's run of it has its share of every list."""
+    return [task for i in range(n_threads) for tasks in lists for task in share(tasks, i, n_threads)]
+
+
+def share(tasks, i, count):
+    """The i-th of `count` about equal runs of tasks."""
+    return tasks[len(tasks) * i // count : len(tasks) * (i + 1) // count]
 
 
 def strips(kind, layer, panels, n, n_threads):
-    """Panels by strips of at most STRIP_ROWS rows, of more strips where these do not share out evenly."""
+    """Panels by strips of about STRIP_ROWS rows at most; those that the threads do not share out evenly, by more strips."""
     count = -(-n // STRIP_ROWS)
     most = max(count, n // FEWEST_ROWS)
-    while count < most:
-        tasks = panels * count
-        if -(-tasks // n_threads) * n_threads <= 1.1 * tasks:
-            break
-        count += 1
-    return [(kind, layer, panel, *strip(n, i, count)) for panel in range(panels) for i in range(count)]
+    whole = panels // n_threads * n_threads
+    more = next((more for more in range(count, most) if (panels - whole) * more % n_threads == 0), most)
+    first = [(kind, layer, panel, *strip(n, i, count, TILE_ROWS)) for panel in range(whole) for i in range(count)]
+    rest = [(kind, layer, panel, *strip(n, i, more, TILE_ROWS)) for panel in range(whole, panels) for i in range(more)]
+    return beside([first, rest], n_threads)
 
 
-def strip(n, i, count):
-    """(first, number of rows) of the i-th of `count` about equal strips of n rows, which begin at even ones.
-
-    The product by masks takes rows in pairs, and which two are a pair must not depend on the number of threads.
-    """
-    first, end = (n * j // count // 2 * 2 if j < count else n for j in (i, i + 1))
+def strip(n, i, count, step=1):
+    """(first, number of rows) of the i-th of `count` about equal strips of n rows, which begin at multiples of step."""
+    first, end = (n * j // count // step * step if j < count else n for j in (i, i + 1))
     return first, end - first
 
 

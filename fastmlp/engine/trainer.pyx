@@ -19,8 +19,8 @@ from fastmlp.engine.layer cimport Layer, backward, forward
 from fastmlp.engine.matrix cimport Matrix, turn
 from fastmlp.engine.parameters cimport Parameters
 from fastmlp.engine.program cimport (
-    ADD_GRADIENT, APPLY, BACKWARD, CHAIN, COLUMNS, COST, CUT, FORWARD, GATHER, LOSS, NORM, SUM, UPDATE, Phase, Program,
-    Task,
+    ADD_GRADIENT, APPLY, BACKWARD, CHAIN, COLUMNS, COST, CUT, FORWARD, GATHER, LOSS, NORM, OUTPUT, SUM, UPDATE, Phase,
+    Program, Task,
 )
 from fastmlp.engine.rows cimport Rows
 from fastmlp.engine.team cimport Team
@@ -246,6 +246,9 @@ cdef class Trainer(Team):
             self.at_hand.gather(h, task.first, self.part(), task.first, task.n)
         elif task.kind == FORWARD:
             forward(layer, &h[l], &h[l + 1], index, task.first, task.n)
+        elif task.kind == OUTPUT:
+            forward(layer, &h[l], &h[l + 1], 0, task.first, task.n)
+            self.at_hand.compute_loss(self.loss, &h[l + 1], task.first, task.first, task.n)
         elif task.kind == LOSS:
             self.at_hand.compute_loss(self.loss, &h[l], task.first, task.first, task.n)
         elif task.kind == COST:
@@ -267,9 +270,12 @@ cdef class Trainer(Team):
 
     cdef Py_ssize_t cut_n(self) except -1:
         """How many rows wait for their losses."""
-        if self.loss >= 0 or not self.at_cut or self.now.tasks[0].kind != COST:
-            raise RuntimeError("no step is cut at its loss")
-        return self.now.tasks[0].n
+        cdef Py_ssize_t i
+        if self.loss < 0 and self.at_cut:
+            for i in range(self.now.count):
+                if self.now.tasks[i].kind == COST:
+                    return self.now.tasks[i].n
+        raise RuntimeError("no step is cut at its loss")
 
     def cut_rows(self):
         """Return the rows whose logits wait for their losses, int64 (n,)."""
