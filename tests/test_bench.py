@@ -4,6 +4,7 @@ import copy
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 # bench is not installed; last, so that fastmlp is the one that is tested.
 sys.path.append(str(Path(__file__).parents[1]))
 
-from bench import __main__, growth, machine, race, report, startup, tables
+from bench import __main__, growth, machine, profile, race, report, startup, tables
 from bench.peers import PEERS, Entry
 from bench.worker import Worker, WorkerError
 from bench.workloads import PREDICTION, TRAINING, Problem, flop_of_training
@@ -158,6 +159,30 @@ def test_growth_measures_time_and_memory(monkeypatch):
     if sys.platform == "linux":
         # Weights, their gradient or moments, and more in the engine's own order.
         assert large["memory"] - small["memory"] > 3 * 4 * 784 * 256
+
+
+def test_a_profile_has_all_the_arithmetic_of_a_step():
+    for name in ("seed", "tiny"):  # layer by layer, and chained
+        workload = TRAINING[name].quick()
+        found = profile.profile(workload, threads=2, epochs=1)
+        batches = workload.rows // workload.batch_size
+        assert sum(phase.flop for phase in found.phases) * batches == pytest.approx(workload.flop)
+        assert 0 < sum(phase.busy + phase.waiting for phase in found.phases) < found.step
+    text = profile.report(found, peak=100.0)
+    (chain,) = [phase for phase in found.phases if phase.name == "chain"]
+    assert cells(text, "chain")[5] == f"{1e-9 * chain.flop / chain.busy:.0f}"
+
+
+def test_a_phase_of_several_kinds_is_named_by_all_and_has_its_share_of_each():
+    first = Counter({("cost", 0): 1, ("columns", 0): 5, ("columns", 1): 4, ("update", 1): 1})
+    second = Counter({("backward", 1): 4, ("update", 1): 3})
+    assert [profile.name_of(tasks) for tasks in (first, second)] == [
+        "cost, columns 1 2, update 2",
+        "backward 2, update 2",
+    ]
+    workload = TRAINING["tiny"]
+    product = 2 * 32 * 64 * 32
+    assert profile.flop_of([(first, [], []), (second, [], [])], workload) == [product / 4, 7 * product / 4]
 
 
 def test_contenders_are_all_forms_with_all_threads():
