@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from bench import growth, machine, race, report, startup
 from bench.peers import PEERS
+from bench.worker import ISAS, use_isa
 from bench.workloads import PREDICTION, TRAINING
 
 WORKLOADS = [*TRAINING, *PREDICTION, "start", "growth"]
@@ -30,9 +31,12 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the suite; return 0, or 1 where a run failed or did other work than the rest, or 130 on Ctrl-C."""
     options = _options(arguments)
+    if options.isa:
+        use_isa(options.isa)
     missing = {peer: PEERS[peer].missing() for peer in options.peers}
     results: dict[str, Any] = {
         "quick": options.quick,
+        "isa": options.isa,
         "machine": machine.describe(),
         "peak": {str(threads): machine.peak(threads) for threads in options.threads},
         "skipped": {peer: modules for peer, modules in missing.items() if modules},
@@ -87,6 +91,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--threads", default=",".join(map(str, sorted({1, cpus}))), help="numbers to try; default: %(default)s"
     )
+    parser.add_argument("--isa", choices=ISAS, help="keep all to this instruction set; default: each to its best")
     parser.add_argument("--quick", action="store_true", help="few rows and epochs: does everything run?")
     parser.add_argument(
         "--output", type=Path, default=Path("build/bench"), help="folder for results; default: %(default)s"

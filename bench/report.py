@@ -103,9 +103,10 @@ def _machine(results: dict[str, Any]) -> str:
         f"{peak['gflops']:.0f} GFLOP/s with {threads} thread{'s' * (threads != '1')} ({peak['by']})"
         for threads, peak in results["peak"].items()
     )
+    confined = ", to which all are confined" if results.get("isa") else ""
     text = (
         f"{machine['date']}: {machine['processor']}, {machine['processors']} processors in use, "
-        f"{machine['instruction_set']}; {machine['system']}; {versions}.\nMeasured float32 peak: {peaks}."
+        f"{machine['instruction_set']}{confined}; {machine['system']}; {versions}.\nMeasured float32 peak: {peaks}."
     )
     if results["quick"]:
         text += "\n\n**A quick run: few rows, few epochs. Its figures say only that everything runs.**"

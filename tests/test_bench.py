@@ -17,8 +17,10 @@ from bench import __main__, growth, machine, profile, race, report, startup, tab
 from bench.peers import PEERS, Entry
 from bench.worker import Worker, WorkerError
 from bench.workloads import PREDICTION, TRAINING, Problem, flop_of_training
+from fastmlp.engine.table import isas
 
 ROOT = Path(__file__).parents[1]
+AVX2 = isas().get("avx2", False)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,7 @@ ROOT = Path(__file__).parents[1]
         (["--threads", "0"], "--threads: 0 is not from 1 to "),
         (["--threads", "100000"], "--threads: 100000 is not from 1 to "),
         (["--output", str(Path(__file__) / "below")], "--output: "),
+        (["--isa", "mmx"], "argument --isa: invalid choice: 'mmx'"),
         (["--fast"], "unrecognized arguments: --fast"),
     ],
 )
@@ -98,15 +101,20 @@ def test_a_worker_that_takes_too_long_is_ended(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_command(tmp_path):
+@pytest.mark.parametrize(
+    "arguments", [[], pytest.param(["--isa", "avx2"], marks=pytest.mark.skipif(not AVX2, reason="no AVX2 here"))]
+)
+def test_the_command(tmp_path, arguments):
     command = [sys.executable, "-m", "bench", "--quick", "--threads", "1", "--output", str(tmp_path)]
-    command += ["--workloads", "tiny,tiny-row", "--peers", "fastmlp,numpy"]
+    command += ["--workloads", "tiny,tiny-row", "--peers", "fastmlp,numpy", *arguments]
     done = subprocess.run(command, check=False, cwd=ROOT, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert "| tiny " in done.stdout
     assert "A quick run" in done.stdout
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["peak"]["1"]["gflops"] > 0
+    assert results["isa"] == (arguments[1] if arguments else None)
+    assert ("avx2, to which all are confined" in done.stdout) == bool(arguments)
     (training,) = results["training"]
     ours, theirs = training["runs"]
     assert (ours["peer"], theirs["peer"]) == ("fastmlp", "numpy")
