@@ -65,7 +65,9 @@ def _measure(name: str, peers: Sequence[str], options: argparse.Namespace, resul
     field = race.contenders(peers, threads)
     if name in TRAINING:
         workload = TRAINING[name].quick() if quick else TRAINING[name]
-        results["training"].append(race.train(workload, field, rounds))
+        field = race.contenders(peers, threads, workload.sparse)
+        left_out = {peer: PEERS[peer].left_out for peer in peers if workload.sparse and not PEERS[peer].sparse}
+        results["training"].append({**race.train(workload, field, rounds), "left_out": left_out})
     elif name in PREDICTION:
         seconds = 0.02 if quick else 0.5
         results["prediction"].append(race.predict(PREDICTION[name], field, rounds, seconds))

@@ -81,6 +81,7 @@ def _parts(results: dict[str, Any]) -> Iterable[str]:
         yield "## Training\n\nPeers: times fastmlp's epoch, each in its best form.\n\n" + _training(results)
         for race in results["training"]:
             yield _details(race, results["peak"])
+            yield "\n".join(f"Left out: {peer}: {why}." for peer, why in race.get("left_out", {}).items())
     if results["prediction"]:
         yield "## Prediction\n\nTime of a call, each peer in its best form; the best one also as times fastmlp's."
         yield _prediction(results)

@@ -53,7 +53,7 @@ def _training(results: dict[str, Any]) -> str:
     for race in results["training"]:
         workload = TRAINING[race["workload"]]
         activation = {"relu": "ReLU"}.get(workload.activation, workload.activation)
-        data = {"mnist": "MNIST", "random": "dense rows"}[workload.data]
+        data = {"mnist": "MNIST", "random": "dense rows", "text": "sparse rows"}[workload.data]
         network = f"{_sizes(workload.layer_sizes)}, {activation}, {data}, batch {workload.batch_size:,}"
         ours, theirs = _times(race)
         ratios = [min(theirs.values()) / ours, *(theirs[peer] / ours for peer in SHOWN)]

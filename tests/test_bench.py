@@ -59,12 +59,23 @@ def test_workloads_have_whole_batches(workload):
         assert one.rows % one.batch_size == 0
 
 
-@pytest.mark.parametrize("name", ["tiny", "micro", "higgs"])
+@pytest.mark.parametrize("name", ["tiny", "micro", "higgs", "table", "text"])
 def test_random_labels_are_of_all_classes(name):
     problem = TRAINING[name].problem()
     shares = np.bincount(problem.y) / len(problem.y)
     assert len(shares) == problem.layer_sizes[-1]
-    assert shares.min() > 0.05
+    assert shares.min() > min(0.05, 0.5 / len(shares))
+
+
+def test_text_is_sparse_with_as_many_values_as_are_counted():
+    workload = TRAINING["text"]
+    problem = workload.problem()
+    assert problem.X.shape == (workload.rows, workload.layer_sizes[0])
+    assert problem.X.nnz == pytest.approx(67 * workload.rows, rel=0.02)
+    assert workload.flop == flop_of_training((67, 64, 20), workload.rows)
+    np.testing.assert_allclose((problem.X**2).sum(axis=1), 1, rtol=1e-5)
+    columns = np.sort(np.bincount(problem.X.indices, minlength=50_000))[::-1]
+    assert columns[:500].sum() > 0.3 * columns.sum()
 
 
 def test_a_problem_survives_its_file(tmp_path):
@@ -76,6 +87,14 @@ def test_a_problem_survives_its_file(tmp_path):
     np.testing.assert_array_equal(loaded.y, problem.y)
     for ours, theirs in zip(loaded.weights, problem.weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_sparse_problem_survives_its_file(tmp_path):
+    problem = TRAINING["text"].quick().problem()
+    problem.save(tmp_path / "problem.npz")
+    loaded = Problem.load(tmp_path / "problem.npz")
+    assert (loaded.layer_sizes, loaded.X.shape) == ((50_000, 64, 20), (800, 50_000))
+    assert (loaded.X != problem.X).nnz == 0 < problem.X.nnz
 
 
 def test_a_worker_says_what_went_wrong_and_how_it_ended(tmp_path):
@@ -136,6 +155,24 @@ def test_missing_and_failing_peers_do_not_stop_the_rest(tmp_path, capsys, monkey
     assert "- tiny: broken fit, 1 thr: ModuleNotFoundError: No module named 'bench.peers.broken'" in out
     (training,) = json.loads((tmp_path / "results.json").read_text())["training"]
     assert [(run["peer"], len(run["turns"])) for run in training["runs"]] == [("broken", 0), ("numpy", 1)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["table", "text"])
+def test_peers_agree_on_the_first_cost_of_a_workload(name):
+    workload = TRAINING[name].quick()
+    names = [peer for peer in ("fastmlp", "pytorch", "jax", "sklearn", "numpy") if not PEERS[peer].missing()]
+    field = [one for one in race.contenders(names, [1], workload.sparse) if one.form != "compile"]
+    found = race.train(workload, field, rounds=1)
+    assert len(found["runs"]) == len(names)
+    assert report._wrong(found) == {}
+
+
+def test_who_cannot_take_sparse_rows_is_left_out_with_the_reason(results):
+    assert [str(one) for one in race.contenders(["keras", "numpy"], [1], sparse=True)] == ["numpy loop, 1 thread"]
+    assert all(bool(entry.sparse) != bool(entry.left_out) for entry in PEERS.values())
+    results["training"][0]["left_out"] = {"keras": "no luck"}
+    assert "Left out: keras: no luck." in report.tables(results)
 
 
 @pytest.mark.slow
