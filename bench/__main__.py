@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bench import growth, machine, race, report, startup
+from bench import grid, growth, machine, race, report, startup
 from bench.peers import PEERS
 from bench.worker import ISAS, use_isa
 from bench.workloads import PREDICTION, TRAINING
@@ -73,6 +73,10 @@ def _measure(name: str, peers: Sequence[str], options: argparse.Namespace, resul
         results["prediction"].append(race.predict(PREDICTION[name], field, rounds, seconds))
     elif name == "growth":
         results["growth"] = growth.grow(max(threads), quick, rounds)
+        results["grid"] = grid.measure(threads, quick)
+        others = [peer for peer in peers if peer in ("jax", "pytorch")]
+        field = race.contenders(["fastmlp", *others], [max(threads)])
+        results["shapes"] = [race.train(shape, field, rounds) for shape in grid.shapes(quick)] if others else []
     else:
         accuracy, rows = QUICK_GOAL if quick else GOAL
         results["start"] = {

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench import machine
-from bench.report import table
+from bench.markdown import table
 from bench.worker import confine
 from bench.workloads import LEARNING_RATE, TRAINING, Training, flop_of_training
 

@@ -13,7 +13,7 @@ import pytest
 # bench is not installed; last, so that fastmlp is the one that is tested.
 sys.path.append(str(Path(__file__).parents[1]))
 
-from bench import __main__, growth, machine, profile, race, report, startup, tables
+from bench import __main__, grid, growth, machine, profile, race, report, startup, tables
 from bench.peers import PEERS, Entry
 from bench.worker import Worker, WorkerError
 from bench.workloads import PREDICTION, TRAINING, Problem, flop_of_training
@@ -206,6 +206,45 @@ def test_growth_measures_time_and_memory(monkeypatch):
         assert large["memory"] - small["memory"] > 3 * 4 * 784 * 256
 
 
+def cells_of_a_grid(speeds, columns=(64, 128)):
+    place = {"activation": "relu", "threads": 2, "rows": "batch", "columns": "width"}
+    return [
+        {**place, "row": 10 * (i + 1), "column": column, "gflops": speed}
+        for i, row in enumerate(speeds)
+        for column, speed in zip(columns, row, strict=True)
+    ]
+
+
+def test_cells_that_fall_by_a_quarter_are_marked():
+    found = cells_of_a_grid([[100.0, 76.0], [74.0, 110.0], [80.0, 59.0]])
+    assert grid.slow(found) == [False, False, True, False, False, True]
+    text = grid.tables(found)
+    assert cells(text, "10") == ["10", "100", "76"]
+    assert cells(text, "20") == ["20", "74 (!)", "110"]
+    # What is slow for its width in one grid says nothing of another.
+    other = [{**cell, "activation": "tanh", "gflops": 1.0} for cell in found]
+    assert grid.tables(found + other).count("(!)") == 3
+
+
+@pytest.mark.slow
+def test_a_grid_is_measured_cell_by_cell():
+    found = grid.measure([1], quick=True)
+    assert [(cell["activation"], cell["row"], cell["column"]) for cell in found] == [
+        (activation, batch, width) for activation in ("relu", "tanh") for batch in (8, 100) for width in (16, 64)
+    ]
+    assert min(cell["gflops"] for cell in found) > 0
+
+
+def test_shapes_have_whole_batches_and_names_of_their_own():
+    workloads = list(grid.shapes(quick=False))
+    assert len({workload.name for workload in workloads}) == len(workloads) == 12
+    assert [workload.name for workload in workloads[:2]] == [
+        "300-1000-5 relu, batch 200",
+        "200-100x8-4 relu, batch 100",
+    ]
+    assert all(workload.rows % workload.batch_size == 0 for workload in workloads)
+
+
 def test_a_profile_has_all_the_arithmetic_of_a_step():
     for name in ("seed", "tiny"):  # layer by layer, and chained
         workload = TRAINING[name].quick()
@@ -323,6 +362,8 @@ def results():
         "prediction": [prediction],
         "start": start,
         "growth": growth,
+        "grid": cells_of_a_grid([[100.0, 120.0], [110.0, 50.0]]),
+        "shapes": [{**training, "workload": "300-1000-5 relu, batch 200"}],
     }
 
 
@@ -342,6 +383,8 @@ def test_tables(results):
     assert cells(text.split("## Start")[1], "fastmlp")[1:] == ["20 ms", "4 s", "200 ms", "500 ms", "3 s", "8", "0.9810"]
     assert "time grows as width to the power of 2.00" in text
     assert "Wheel: 11.00 MB; unpacked 13.00 MB, of it 11.50 MB MNIST." in text
+    assert cells(text, "20") == ["20", "110", "50 (!)"]
+    assert cells(text, "300-1000-5 relu, batch 200")[1:] == ["200 ms", "3.00 (jax fit, 2 thr)"]
     assert "keras (tensorflow)" in text
     assert report.complaints(results) == ["start: jax: RuntimeError: no luck"]
 
@@ -393,9 +436,10 @@ def test_charts(results, tmp_path, capsys):
     (tmp_path / "results.json").write_text(json.dumps(results))
     report.main(str(tmp_path / "results.json"))
     out, err = capsys.readouterr()
+    names = ("training.png", "growth.png", "grid.png")
     assert out == report.tables(results) + "\n"
-    assert err.split() == [str(tmp_path / name) for name in ("training.png", "growth.png")]
-    for name in ("training.png", "growth.png"):
+    assert err.split() == [str(tmp_path / name) for name in names]
+    for name in names:
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
