@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bench import growth, machine, race, report, startup
+from bench import grid, growth, machine, race, report, startup
 from bench.peers import PEERS
+from bench.worker import ISAS, use_isa
 from bench.workloads import PREDICTION, TRAINING
 
 WORKLOADS = [*TRAINING, *PREDICTION, "start", "growth"]
@@ -30,9 +31,12 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the suite; return 0, or 1 where a run failed or did other work than the rest, or 130 on Ctrl-C."""
     options = _options(arguments)
+    if options.isa:
+        use_isa(options.isa)
     missing = {peer: PEERS[peer].missing() for peer in options.peers}
     results: dict[str, Any] = {
         "quick": options.quick,
+        "isa": options.isa,
         "machine": machine.describe(),
         "peak": {str(threads): machine.peak(threads) for threads in options.threads},
         "skipped": {peer: modules for peer, modules in missing.items() if modules},
@@ -61,12 +65,18 @@ def _measure(name: str, peers: Sequence[str], options: argparse.Namespace, resul
     field = race.contenders(peers, threads)
     if name in TRAINING:
         workload = TRAINING[name].quick() if quick else TRAINING[name]
-        results["training"].append(race.train(workload, field, rounds))
+        field = race.contenders(peers, threads, workload.sparse)
+        left_out = {peer: PEERS[peer].left_out for peer in peers if workload.sparse and not PEERS[peer].sparse}
+        results["training"].append({**race.train(workload, field, rounds), "left_out": left_out})
     elif name in PREDICTION:
         seconds = 0.02 if quick else 0.5
         results["prediction"].append(race.predict(PREDICTION[name], field, rounds, seconds))
     elif name == "growth":
         results["growth"] = growth.grow(max(threads), quick, rounds)
+        results["grid"] = grid.measure(threads, quick)
+        others = [peer for peer in peers if peer in ("jax", "pytorch")]
+        field = race.contenders(["fastmlp", *others], [max(threads)])
+        results["shapes"] = [race.train(shape, field, rounds) for shape in grid.shapes(quick)] if others else []
     else:
         accuracy, rows = QUICK_GOAL if quick else GOAL
         results["start"] = {
@@ -87,6 +97,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--threads", default=",".join(map(str, sorted({1, cpus}))), help="numbers to try; default: %(default)s"
     )
+    parser.add_argument("--isa", choices=ISAS, help="keep all to this instruction set; default: each to its best")
     parser.add_argument("--quick", action="store_true", help="few rows and epochs: does everything run?")
     parser.add_argument(
         "--output", type=Path, default=Path("build/bench"), help="folder for results; default: %(default)s"

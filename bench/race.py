@@ -31,9 +31,10 @@ class Contender(NamedTuple):
         return f"{self.peer} {self.form}, {self.threads} thread{'s' * (self.threads > 1)}"
 
 
-def contenders(peers: Sequence[str], threads: Sequence[int]) -> list[Contender]:
-    """Return all forms of the peers, with each number of threads."""
-    return [Contender(peer, form, count) for peer in peers for form in PEERS[peer].forms for count in threads]
+def contenders(peers: Sequence[str], threads: Sequence[int], sparse: bool = False) -> list[Contender]:
+    """Return all forms of the peers, or all for sparse rows, with each number of threads."""
+    forms = {peer: PEERS[peer].sparse if sparse else PEERS[peer].forms for peer in peers}
+    return [Contender(peer, form, count) for peer in peers for form in forms[peer] for count in threads]
 
 
 def train(workload: Training, field: Sequence[Contender], rounds: int) -> dict[str, Any]:

@@ -13,6 +13,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench import grid
+from bench.markdown import duration, table
+
 __all__ = ["complaints", "draw", "tables"]
 
 # How far costs may be from the median of all: after an epoch in the same order of the rows, where only rounding
@@ -32,7 +35,7 @@ def tables(results: dict[str, Any]) -> str:
 def complaints(results: dict[str, Any]) -> list[str]:
     """Return a line for each run that failed, and for each whose result is not that of the others."""
     lines = []
-    for race in results["training"] + results["prediction"]:
+    for race in results["training"] + results["prediction"] + results.get("shapes", []):
         wrong = _wrong(race)
         for i, record in enumerate(race["runs"]):
             if i in wrong:
@@ -72,6 +75,11 @@ def draw(results: dict[str, Any], folder: Path) -> list[Path]:
         _draw_growth(figure, points)
         paths.append(folder / "growth.png")
         figure.savefig(paths[-1], dpi=120)
+    if results.get("grid"):
+        figure = Figure(figsize=(16, 11), layout="constrained")
+        grid.draw(figure, results["grid"])
+        paths.append(folder / "grid.png")
+        figure.savefig(paths[-1], dpi=80)
     return paths
 
 
@@ -81,6 +89,7 @@ def _parts(results: dict[str, Any]) -> Iterable[str]:
         yield "## Training\n\nPeers: times fastmlp's epoch, each in its best form.\n\n" + _training(results)
         for race in results["training"]:
             yield _details(race, results["peak"])
+            yield "\n".join(f"Left out: {peer}: {why}." for peer, why in race.get("left_out", {}).items())
     if results["prediction"]:
         yield "## Prediction\n\nTime of a call, each peer in its best form; the best one also as times fastmlp's."
         yield _prediction(results)
@@ -88,6 +97,10 @@ def _parts(results: dict[str, Any]) -> Iterable[str]:
         yield "## Start and size\n\n" + _start(results["start"])
     if results.get("growth"):
         yield "## Growth\n\n" + _growth(results["growth"])
+    if results.get("grid"):
+        yield "## Speed by shape\n\n" + grid.tables(results["grid"])
+    if results.get("shapes"):
+        yield "Some shapes beside the best form of others; times fastmlp's epoch.\n\n" + _shapes(results["shapes"])
     if results["skipped"]:
         skipped = (f"{peer} ({', '.join(modules)})" for peer, modules in results["skipped"].items())
         yield f"Skipped, as not installed: {'; '.join(skipped)}."
@@ -103,9 +116,10 @@ def _machine(results: dict[str, Any]) -> str:
         f"{peak['gflops']:.0f} GFLOP/s with {threads} thread{'s' * (threads != '1')} ({peak['by']})"
         for threads, peak in results["peak"].items()
     )
+    confined = ", to which all are confined" if results.get("isa") else ""
     text = (
         f"{machine['date']}: {machine['processor']}, {machine['processors']} processors in use, "
-        f"{machine['instruction_set']}; {machine['system']}; {versions}.\nMeasured float32 peak: {peaks}."
+        f"{machine['instruction_set']}{confined}; {machine['system']}; {versions}.\nMeasured float32 peak: {peaks}."
     )
     if results["quick"]:
         text += "\n\n**A quick run: few rows, few epochs. Its figures say only that everything runs.**"
@@ -199,6 +213,15 @@ def _start(start: dict[str, Any]) -> str:
         file, unpacked, mnist = (wheel[key] / 1e6 for key in ("file", "unpacked", "mnist"))
         text += f"\n\nWheel: {file:.2f} MB; unpacked {unpacked:.2f} MB, of it {mnist:.2f} MB MNIST."
     return text
+
+
+def _shapes(races: Sequence[Race]) -> str:
+    rows = []
+    for race in races:
+        ours, peers = best(race, "fastmlp"), peers_of([race])
+        time = "-" if ours is None else duration(seconds_of(race, ours))
+        rows.append([race["workload"], time, _verdict({**race, "target": 0}, ours, peers)[0]])
+    return table(["shape", "fastmlp, an epoch", "best peer"], rows)
 
 
 def _growth(points: Sequence[dict[str, Any]]) -> str:
@@ -350,21 +373,6 @@ def _share(speed: float, peak: dict[str, Any], threads: int) -> str:
 
 def _name(record: Record) -> str:
     return f"{record['peer']} {record['form']}, {record['threads']} thr"
-
-
-def duration(seconds: float) -> str:
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if abs(seconds) >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds / 1e-6:.3g} µs"
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    lines = [heads, ["-" * width for width in widths], *rows]
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
-    )
 
 
 def main(path: str) -> None:

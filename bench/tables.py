@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import report
+from bench.markdown import duration, table
 from bench.workloads import PREDICTION, TRAINING
 
 __all__ = ["PAGES", "latest", "rewritten"]
@@ -53,13 +54,13 @@ def _training(results: dict[str, Any]) -> str:
     for race in results["training"]:
         workload = TRAINING[race["workload"]]
         activation = {"relu": "ReLU"}.get(workload.activation, workload.activation)
-        data = {"mnist": "MNIST", "random": "dense rows"}[workload.data]
+        data = {"mnist": "MNIST", "random": "dense rows", "text": "sparse rows"}[workload.data]
         network = f"{_sizes(workload.layer_sizes)}, {activation}, {data}, batch {workload.batch_size:,}"
         ours, theirs = _times(race)
         ratios = [min(theirs.values()) / ours, *(theirs[peer] / ours for peer in SHOWN)]
         texts = [f"{ratio:.1f}" if ratio < 9.95 else f"{ratio:.0f}" for ratio in ratios]
-        rows.append([workload.name, network, report.duration(ours), *texts])
-    return report.table(["", "network", "fastmlp, an epoch", "best peer", *heads], rows)
+        rows.append([workload.name, network, duration(ours), *texts])
+    return table(["", "network", "fastmlp, an epoch", "best peer", *heads], rows)
 
 
 def _prediction(results: dict[str, Any]) -> str:
@@ -69,10 +70,10 @@ def _prediction(results: dict[str, Any]) -> str:
         count = "a row" if workload.rows == 1 else f"{workload.rows:,} rows"
         ours, theirs = _times(race)
         best = min(theirs, key=lambda peer: theirs[peer])
-        row = [f"{count}, {_sizes(workload.layer_sizes)}", report.duration(ours)]
-        row.append(f"{NAMES[best]}, {report.duration(theirs[best])}")
-        rows.append([*row, *(report.duration(theirs[peer]) for peer in SHOWN)])
-    return report.table(["prediction", "fastmlp", "best peer", *(NAMES[peer] for peer in SHOWN)], rows)
+        row = [f"{count}, {_sizes(workload.layer_sizes)}", duration(ours)]
+        row.append(f"{NAMES[best]}, {duration(theirs[best])}")
+        rows.append([*row, *(duration(theirs[peer]) for peer in SHOWN)])
+    return table(["prediction", "fastmlp", "best peer", *(NAMES[peer] for peer in SHOWN)], rows)
 
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {

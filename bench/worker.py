@@ -21,9 +21,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bench.peers import Peer
 
-__all__ = ["Worker", "WorkerError", "confine", "surroundings"]
+__all__ = ["ISAS", "Worker", "WorkerError", "confine", "surroundings", "use_isa"]
 
 TIME_LIMIT = 900.0
+
+# What keeps each library to an instruction set. XLA obeys in what it compiles itself; of its libraries for matrix
+# products YNNPACK does not, and is left out: oneDNN takes its place, and is as fast. NumPy 2.4 renamed its features.
+ISAS = {
+    "avx2": {
+        "FASTMLP_ISA": "avx2",
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+        "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "OPENBLAS_CORETYPE": "Haswell",
+        "XLA_FLAGS": "--xla_cpu_max_isa=AVX2 --xla_cpu_experimental_ynn_fusion_type=",
+    }
+}
 
 
 class WorkerError(Exception):
@@ -41,6 +55,11 @@ def surroundings(threads: int) -> dict[str, Any]:
     path = {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
     environment = {**os.environ, **path, **quiet, **device, **dict.fromkeys(names, str(threads))}
     return {"cwd": os.sep, "env": environment, "text": True}
+
+
+def use_isa(isa: str) -> None:
+    """Keep all processes that start from here to an instruction set of `ISAS`; this one only in what it imports yet."""
+    os.environ.update(ISAS[isa])
 
 
 def confine(threads: int) -> None:

@@ -16,6 +16,9 @@ __all__ = ["LEARNING_RATE", "PREDICTION", "TRAINING", "Prediction", "Problem", "
 
 LEARNING_RATE = 1e-3
 QUICK_BATCHES = 4
+# Values of a row of text, about; and what a CSR array is made of.
+WORDS = 67
+CSR = ("data", "indices", "indptr", "shape")
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Problem:
         Of the hidden layers; the outputs are softmax, the loss is cross-entropy.
     batch_size : int
         Divides the number of rows.
-    X : float32 array (n, k)
+    X : float32 array (n, k), or SciPy's CSR array
     y : int64 array (n,)
     weights : list of float32 arrays (n_in, n_out)
     """
@@ -37,14 +40,14 @@ class Problem:
     layer_sizes: tuple[int, ...]
     activation: str
     batch_size: int
-    X: NDArray[np.float32]
+    X: Any
     y: NDArray[np.int64]
     weights: list[NDArray[np.float32]]
 
     @classmethod
     def make(cls, layer_sizes: tuple[int, ...], activation: str, data: str, rows: int, batch_size: int) -> Problem:
         """Make the problem: the same arrays whenever it is called."""
-        X, y = _mnist() if data == "mnist" else _taught(rows, layer_sizes[0], layer_sizes[-1])
+        X, y = _mnist() if data == "mnist" else MAKERS[data](rows, layer_sizes[0], layer_sizes[-1])
         gain = 2 if activation == "relu" else 1
         generator = np.random.default_rng(1)
         weights = [
@@ -56,15 +59,20 @@ class Problem:
     def save(self, path: Path) -> None:
         """Write the problem for another process."""
         arrays: dict[str, Any] = {f"weights{i}": w for i, w in enumerate(self.weights)}
-        np.savez(path, activation=self.activation, batch_size=self.batch_size, X=self.X, y=self.y, **arrays)
+        if isinstance(self.X, np.ndarray):
+            arrays["X"] = self.X
+        else:
+            arrays |= {part: getattr(self.X, part) for part in CSR}
+        np.savez(path, activation=self.activation, batch_size=self.batch_size, y=self.y, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> Problem:
         """Read what `save` wrote."""
         with np.load(path) as file:
-            weights = [file[f"weights{i}"] for i in range(len(file.files) - 4)]
+            weights = [file[f"weights{i}"] for i in range(sum(name.startswith("weights") for name in file.files))]
             sizes = (*map(len, weights), weights[-1].shape[1])
-            return cls(sizes, str(file["activation"]), int(file["batch_size"]), file["X"], file["y"], weights)
+            X = file["X"] if "X" in file.files else _csr(*(file[part] for part in CSR))
+            return cls(sizes, str(file["activation"]), int(file["batch_size"]), X, file["y"], weights)
 
 
 @dataclass(frozen=True)
@@ -73,8 +81,8 @@ class Training:
 
     Attributes
     ----------
-    data : {"mnist", "random"}
-        Random rows are dense, from N(0, 1), with the labels of a fixed random network.
+    data : {"mnist", "random", "text"}
+        Random rows are dense, from N(0, 1), with the labels of a fixed random network. Text is sparse.
     epochs : int
         Epochs of a call that is timed.
     target : float
@@ -91,9 +99,15 @@ class Training:
     target: float
 
     @property
+    def sparse(self) -> bool:
+        """Whether the rows are SciPy's CSR."""
+        return self.data == "text"
+
+    @property
     def flop(self) -> int:
-        """Floating-point operations of the dense arithmetic of an epoch."""
-        return flop_of_training(self.layer_sizes, self.rows)
+        """Floating-point operations of the dense arithmetic of an epoch; of sparse rows, those of their values."""
+        inputs = WORDS if self.sparse else self.layer_sizes[0]
+        return flop_of_training((inputs, *self.layer_sizes[1:]), self.rows)
 
     def quick(self) -> Training:
         """Return the same network on a few rows."""
@@ -137,6 +151,8 @@ TRAINING = {
         Training("higgs", (28, 300, 300, 300, 300, 300, 2), "tanh", "random", 20_000, 100, 5, target=1.4),
         Training("tiny", (20, 64, 32, 3), "relu", "random", 6_400, 32, 20, target=3.0),
         Training("micro", (4, 32, 16, 4), "relu", "random", 200_000, 10_000, 20, target=4.0),
+        Training("table", (50, 500, 250, 125, 8), "relu", "random", 20_000, 500, 5, target=1.0),
+        Training("text", (50_000, 64, 20), "relu", "text", 20_000, 200, 5, target=1.0),
     )
 }
 PREDICTION = {
@@ -173,3 +189,35 @@ def _taught(n: int, k: int, m: int) -> tuple[NDArray[np.float32], NDArray[np.int
     X = generator.standard_normal((n, k), dtype=np.float32)
     logits = np.tanh(2 * X @ hidden) @ output
     return X, logits.argmax(axis=1)
+
+
+def _texts(n: int, k: int, m: int) -> tuple[Any, NDArray[np.int64]]:
+    """Rows like those of texts by TF-IDF, CSR (n, k): k words, few of them common; a tenth are from a class's own."""
+    generator = np.random.default_rng(0)
+    y = generator.integers(m, size=n)
+    row = np.repeat(np.arange(n), generator.poisson(1.05 * WORDS, n) + 1)
+    column = generator.permutation(k)[_ranks(generator, k, len(row))]
+    own = generator.random(len(row)) < 0.1
+    column[own] = generator.integers(k, size=(m, 500))[y[row[own]], _ranks(generator, 500, int(own.sum()))]
+    places, counts = np.unique(row * k + column, return_counts=True)
+    row, column = np.divmod(places, k)
+    values = (1 + np.log(counts)) * np.log(n / np.bincount(column, minlength=k)[column] + 1)
+    values /= np.sqrt(np.bincount(row, values**2))[row]
+    indptr = np.searchsorted(row, np.arange(n + 1))
+    return _csr(values.astype(np.float32), column.astype(np.int32), indptr.astype(np.int32), (n, k)), y
+
+
+def _ranks(generator: np.random.Generator, size: int, count: int) -> NDArray[np.int64]:
+    """Draw numbers below `size`, i about as often as 1 / (i + 5): as words are by their rank (Zipf)."""
+    shares = np.cumsum(1 / (5 + np.arange(size)))
+    found: NDArray[np.int64] = np.searchsorted(shares, shares[-1] * generator.random(count))
+    return found
+
+
+def _csr(data: Any, indices: Any, indptr: Any, shape: Any) -> Any:
+    import scipy.sparse  # noqa: PLC0415 - few workloads need it
+
+    return scipy.sparse.csr_array((data, indices, indptr), tuple(shape))
+
+
+MAKERS = {"random": _taught, "text": _texts}

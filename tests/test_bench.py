@@ -4,6 +4,7 @@ import copy
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,14 @@ import pytest
 # bench is not installed; last, so that fastmlp is the one that is tested.
 sys.path.append(str(Path(__file__).parents[1]))
 
-from bench import __main__, growth, machine, race, report, startup, tables
+from bench import __main__, grid, growth, machine, profile, race, report, startup, tables
 from bench.peers import PEERS, Entry
 from bench.worker import Worker, WorkerError
 from bench.workloads import PREDICTION, TRAINING, Problem, flop_of_training
+from fastmlp.engine.table import isas
 
 ROOT = Path(__file__).parents[1]
+AVX2 = isas().get("avx2", False)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +33,7 @@ ROOT = Path(__file__).parents[1]
         (["--threads", "0"], "--threads: 0 is not from 1 to "),
         (["--threads", "100000"], "--threads: 100000 is not from 1 to "),
         (["--output", str(Path(__file__) / "below")], "--output: "),
+        (["--isa", "mmx"], "argument --isa: invalid choice: 'mmx'"),
         (["--fast"], "unrecognized arguments: --fast"),
     ],
 )
@@ -55,12 +59,23 @@ def test_workloads_have_whole_batches(workload):
         assert one.rows % one.batch_size == 0
 
 
-@pytest.mark.parametrize("name", ["tiny", "micro", "higgs"])
+@pytest.mark.parametrize("name", ["tiny", "micro", "higgs", "table", "text"])
 def test_random_labels_are_of_all_classes(name):
     problem = TRAINING[name].problem()
     shares = np.bincount(problem.y) / len(problem.y)
     assert len(shares) == problem.layer_sizes[-1]
-    assert shares.min() > 0.05
+    assert shares.min() > min(0.05, 0.5 / len(shares))
+
+
+def test_text_is_sparse_with_as_many_values_as_are_counted():
+    workload = TRAINING["text"]
+    problem = workload.problem()
+    assert problem.X.shape == (workload.rows, workload.layer_sizes[0])
+    assert problem.X.nnz == pytest.approx(67 * workload.rows, rel=0.02)
+    assert workload.flop == flop_of_training((67, 64, 20), workload.rows)
+    np.testing.assert_allclose((problem.X**2).sum(axis=1), 1, rtol=1e-5)
+    columns = np.sort(np.bincount(problem.X.indices, minlength=50_000))[::-1]
+    assert columns[:500].sum() > 0.3 * columns.sum()
 
 
 def test_a_problem_survives_its_file(tmp_path):
@@ -72,6 +87,14 @@ def test_a_problem_survives_its_file(tmp_path):
     np.testing.assert_array_equal(loaded.y, problem.y)
     for ours, theirs in zip(loaded.weights, problem.weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_sparse_problem_survives_its_file(tmp_path):
+    problem = TRAINING["text"].quick().problem()
+    problem.save(tmp_path / "problem.npz")
+    loaded = Problem.load(tmp_path / "problem.npz")
+    assert (loaded.layer_sizes, loaded.X.shape) == ((50_000, 64, 20), (800, 50_000))
+    assert (loaded.X != problem.X).nnz == 0 < problem.X.nnz
 
 
 def test_a_worker_says_what_went_wrong_and_how_it_ended(tmp_path):
@@ -97,15 +120,20 @@ def test_a_worker_that_takes_too_long_is_ended(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_command(tmp_path):
+@pytest.mark.parametrize(
+    "arguments", [[], pytest.param(["--isa", "avx2"], marks=pytest.mark.skipif(not AVX2, reason="no AVX2 here"))]
+)
+def test_the_command(tmp_path, arguments):
     command = [sys.executable, "-m", "bench", "--quick", "--threads", "1", "--output", str(tmp_path)]
-    command += ["--workloads", "tiny,tiny-row", "--peers", "fastmlp,numpy"]
+    command += ["--workloads", "tiny,tiny-row", "--peers", "fastmlp,numpy", *arguments]
     done = subprocess.run(command, check=False, cwd=ROOT, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert "| tiny " in done.stdout
     assert "A quick run" in done.stdout
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["peak"]["1"]["gflops"] > 0
+    assert results["isa"] == (arguments[1] if arguments else None)
+    assert ("avx2, to which all are confined" in done.stdout) == bool(arguments)
     (training,) = results["training"]
     ours, theirs = training["runs"]
     assert (ours["peer"], theirs["peer"]) == ("fastmlp", "numpy")
@@ -127,6 +155,24 @@ def test_missing_and_failing_peers_do_not_stop_the_rest(tmp_path, capsys, monkey
     assert "- tiny: broken fit, 1 thr: ModuleNotFoundError: No module named 'bench.peers.broken'" in out
     (training,) = json.loads((tmp_path / "results.json").read_text())["training"]
     assert [(run["peer"], len(run["turns"])) for run in training["runs"]] == [("broken", 0), ("numpy", 1)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["table", "text"])
+def test_peers_agree_on_the_first_cost_of_a_workload(name):
+    workload = TRAINING[name].quick()
+    names = [peer for peer in ("fastmlp", "pytorch", "jax", "sklearn", "numpy") if not PEERS[peer].missing()]
+    field = [one for one in race.contenders(names, [1], workload.sparse) if one.form != "compile"]
+    found = race.train(workload, field, rounds=1)
+    assert len(found["runs"]) == len(names)
+    assert report._wrong(found) == {}
+
+
+def test_who_cannot_take_sparse_rows_is_left_out_with_the_reason(results):
+    assert [str(one) for one in race.contenders(["keras", "numpy"], [1], sparse=True)] == ["numpy loop, 1 thread"]
+    assert all(bool(entry.sparse) != bool(entry.left_out) for entry in PEERS.values())
+    results["training"][0]["left_out"] = {"keras": "no luck"}
+    assert "Left out: keras: no luck." in report.tables(results)
 
 
 @pytest.mark.slow
@@ -158,6 +204,69 @@ def test_growth_measures_time_and_memory(monkeypatch):
     if sys.platform == "linux":
         # Weights, their gradient or moments, and more in the engine's own order.
         assert large["memory"] - small["memory"] > 3 * 4 * 784 * 256
+
+
+def cells_of_a_grid(speeds, columns=(64, 128)):
+    place = {"activation": "relu", "threads": 2, "rows": "batch", "columns": "width"}
+    return [
+        {**place, "row": 10 * (i + 1), "column": column, "gflops": speed}
+        for i, row in enumerate(speeds)
+        for column, speed in zip(columns, row, strict=True)
+    ]
+
+
+def test_cells_that_fall_by_a_quarter_are_marked():
+    found = cells_of_a_grid([[100.0, 76.0], [74.0, 110.0], [80.0, 59.0]])
+    assert grid.slow(found) == [False, False, True, False, False, True]
+    text = grid.tables(found)
+    assert cells(text, "10") == ["10", "100", "76"]
+    assert cells(text, "20") == ["20", "74 (!)", "110"]
+    # What is slow for its width in one grid says nothing of another.
+    other = [{**cell, "activation": "tanh", "gflops": 1.0} for cell in found]
+    assert grid.tables(found + other).count("(!)") == 3
+
+
+@pytest.mark.slow
+def test_a_grid_is_measured_cell_by_cell():
+    found = grid.measure([1], quick=True)
+    assert [(cell["activation"], cell["row"], cell["column"]) for cell in found] == [
+        (activation, batch, width) for activation in ("relu", "tanh") for batch in (8, 100) for width in (16, 64)
+    ]
+    assert min(cell["gflops"] for cell in found) > 0
+
+
+def test_shapes_have_whole_batches_and_names_of_their_own():
+    workloads = list(grid.shapes(quick=False))
+    assert len({workload.name for workload in workloads}) == len(workloads) == 12
+    assert [workload.name for workload in workloads[:2]] == [
+        "300-1000-5 relu, batch 200",
+        "200-100x8-4 relu, batch 100",
+    ]
+    assert all(workload.rows % workload.batch_size == 0 for workload in workloads)
+
+
+def test_a_profile_has_all_the_arithmetic_of_a_step():
+    for name in ("seed", "tiny"):  # layer by layer, and chained
+        workload = TRAINING[name].quick()
+        found = profile.profile(workload, threads=2, epochs=1)
+        batches = workload.rows // workload.batch_size
+        assert sum(phase.flop for phase in found.phases) * batches == pytest.approx(workload.flop)
+        assert 0 < sum(phase.busy + phase.waiting for phase in found.phases) < found.step
+    text = profile.report(found, peak=100.0)
+    (chain,) = [phase for phase in found.phases if phase.name == "chain"]
+    assert cells(text, "chain")[5] == f"{1e-9 * chain.flop / chain.busy:.0f}"
+
+
+def test_a_phase_of_several_kinds_is_named_by_all_and_has_its_share_of_each():
+    first = Counter({("cost", 0): 1, ("columns", 0): 5, ("columns", 1): 4, ("update", 1): 1})
+    second = Counter({("backward", 1): 4, ("update", 1): 3})
+    assert [profile.name_of(tasks) for tasks in (first, second)] == [
+        "cost, columns 1 2, update 2",
+        "backward 2, update 2",
+    ]
+    workload = TRAINING["tiny"]
+    product = 2 * 32 * 64 * 32
+    assert profile.flop_of([(first, [], []), (second, [], [])], workload) == [product / 4, 7 * product / 4]
 
 
 def test_contenders_are_all_forms_with_all_threads():
@@ -253,6 +362,8 @@ def results():
         "prediction": [prediction],
         "start": start,
         "growth": growth,
+        "grid": cells_of_a_grid([[100.0, 120.0], [110.0, 50.0]]),
+        "shapes": [{**training, "workload": "300-1000-5 relu, batch 200"}],
     }
 
 
@@ -272,6 +383,8 @@ def test_tables(results):
     assert cells(text.split("## Start")[1], "fastmlp")[1:] == ["20 ms", "4 s", "200 ms", "500 ms", "3 s", "8", "0.9810"]
     assert "time grows as width to the power of 2.00" in text
     assert "Wheel: 11.00 MB; unpacked 13.00 MB, of it 11.50 MB MNIST." in text
+    assert cells(text, "20") == ["20", "110", "50 (!)"]
+    assert cells(text, "300-1000-5 relu, batch 200")[1:] == ["200 ms", "3.00 (jax fit, 2 thr)"]
     assert "keras (tensorflow)" in text
     assert report.complaints(results) == ["start: jax: RuntimeError: no luck"]
 
@@ -323,9 +436,10 @@ def test_charts(results, tmp_path, capsys):
     (tmp_path / "results.json").write_text(json.dumps(results))
     report.main(str(tmp_path / "results.json"))
     out, err = capsys.readouterr()
+    names = ("training.png", "growth.png", "grid.png")
     assert out == report.tables(results) + "\n"
-    assert err.split() == [str(tmp_path / name) for name in ("training.png", "growth.png")]
-    for name in ("training.png", "growth.png"):
+    assert err.split() == [str(tmp_path / name) for name in names]
+    for name in names:
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 

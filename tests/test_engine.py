@@ -1,5 +1,6 @@
 """The engine, driven as `fastmlp.training` does, against the training step of `fastmlp.reference`."""
 
+import time
 import tracemalloc
 from functools import partial
 from itertools import pairwise, product
@@ -535,6 +536,36 @@ def test_a_step_may_be_cut_for_a_loss_in_python(zeros, n_threads, assert_close):
     summed = 3 * max(*case.sizes, 20)
     assert_close(trainer.cost, expected.cost, "cost", summed, terms=1)
     assert_close(stored(trainer, case).parameters, expected.parameters, "steps", summed)
+
+
+@pytest.mark.parametrize("sizes", [(100, 65, 64, 10), (20, 64, 32, 3)], ids=str)
+def test_phases_are_timed_where_that_is_asked_for_and_the_bits_are_the_same(sizes):
+    case = problem(sizes, 280, zeros=0.8 if sizes[0] == 100 else 0.0)
+    trainer = start(case, Adam(), 260, n_threads=2)
+    trainer.time_phases()
+    trainer.start_epoch(rows_of(case, 2), order(case, 0))
+    started = time.perf_counter()
+    while trainer.batch < trainer.n_batches:
+        trainer.run()
+    seconds = time.perf_counter() - started
+    taken = trainer.phase_times()
+    kinds = [kind for tasks, _, _ in taken for kind, _ in tasks]
+    assert kinds[0] == ("gather" if sizes[0] == 100 else "chain")
+    for tasks, busy, waiting in taken:
+        assert tasks.total() > 0
+        assert len(busy) == len(waiting) == 2
+        assert sum(busy) > 0
+    assert 0 < sum(sum(busy) + sum(waiting) for _, busy, waiting in taken) < 2 * seconds
+    assert all(sum(busy) + sum(waiting) == 0 for _, busy, waiting in trainer.phase_times())
+    assert bits(stored(trainer, case)) == bits(train(case, Adam(), 260, n_threads=2))
+
+
+def test_phases_are_not_timed_unasked():
+    case = problem((7, 5), 20)
+    trainer = start(case, Adam(), 20)
+    trainer.start_epoch(rows_of(case), order(case, 0))
+    trainer.run()
+    assert [(busy, waiting) for _, busy, waiting in trainer.phase_times()] == [([], [])] * 2
 
 
 def test_losses_of_another_shape_are_refused():

@@ -51,10 +51,24 @@ class Peer(ABC):
 
 @dataclass(frozen=True)
 class Entry:
-    """A peer in the list: the modules that it needs, and its forms, the one that is soonest ready first."""
+    """A peer in the list.
+
+    Attributes
+    ----------
+    requires : tuple of str
+        The modules that it needs.
+    forms : tuple of str
+        The one that is soonest ready first.
+    sparse : tuple of str
+        Those for sparse rows.
+    left_out : str
+        Where it has none for sparse rows: why.
+    """
 
     requires: tuple[str, ...]
     forms: tuple[str, ...]
+    sparse: tuple[str, ...] = ()
+    left_out: str = ""
 
     def missing(self) -> list[str]:
         """Return the modules that are not installed."""
@@ -62,10 +76,12 @@ class Entry:
 
 
 PEERS = {
-    "fastmlp": Entry(("fastmlp",), ("fit",)),
-    "pytorch": Entry(("torch",), ("eager", "compile")),
-    "jax": Entry(("jax", "optax"), ("scan",)),
-    "keras": Entry(("tensorflow", "keras"), ("fit", "epoch")),
-    "sklearn": Entry(("sklearn",), ("fit",)),
-    "numpy": Entry(("numpy",), ("loop",)),
+    "fastmlp": Entry(("fastmlp",), ("fit",), ("fit",)),
+    "pytorch": Entry(("torch",), ("eager", "compile"), ("bag",)),
+    "jax": Entry(("jax", "optax"), ("scan",), ("gather",)),
+    "keras": Entry(
+        ("tensorflow", "keras"), ("fit", "epoch"), left_out="XLA, which compiles its forms here, has no sparse tensors"
+    ),
+    "sklearn": Entry(("sklearn",), ("fit",), ("fit",)),
+    "numpy": Entry(("numpy",), ("loop",), ("loop",)),
 }

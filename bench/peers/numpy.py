@@ -1,4 +1,7 @@
-"""The training loop that one writes by hand in NumPy, float32, with in-place updates."""
+"""The training loop that one writes by hand in NumPy, float32, with in-place updates.
+
+Sparse rows are SciPy's own, whose products are called likewise.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ class Peer(bench.peers.Peer):
 
     def fit(self, epochs: int, shuffle: bool) -> list[float]:
         """Train."""
-        n = len(self.problem.X)
+        n = self.problem.X.shape[0]
         batches = n // self.problem.batch_size
         costs = []
         for _ in range(epochs):
@@ -53,7 +56,7 @@ class Peer(bench.peers.Peer):
         half = len(self.parameters) // 2
         return list(zip(self.parameters[:half], self.parameters[half:], strict=True))
 
-    def _forward(self, X: Float32) -> list[Float32]:
+    def _forward(self, X: Any) -> list[Float32]:
         outputs = [X]
         layers = self._layers()
         for i, (weights, bias) in enumerate(layers):
@@ -67,9 +70,9 @@ class Peer(bench.peers.Peer):
             outputs.append(z)
         return outputs
 
-    def _train(self, X: Float32, y: NDArray[np.int64]) -> float:
+    def _train(self, X: Any, y: NDArray[np.int64]) -> float:
         outputs = self._forward(X)
-        n, rows = len(X), np.arange(len(X))
+        n, rows = len(y), np.arange(len(y))
         logits = outputs[-1]
         logits -= logits.max(axis=1, keepdims=True)
         chosen = logits[rows, y]

@@ -3,6 +3,7 @@
 cimport cython
 
 from fastmlp.engine.matrix cimport Buffers
+from fastmlp.engine.team cimport Times
 
 cdef enum Kind:
     GATHER          # rows of the batch
@@ -33,6 +34,7 @@ cdef struct Phase:
     const Task *tasks
     Py_ssize_t count
     Py_ssize_t base             # row of the batch from which its rows are counted
+    Times *times                # one a thread, or NULL
 
 
 @cython.final
@@ -40,3 +42,4 @@ cdef class Program:
     cdef Buffers buffers
     cdef Py_ssize_t n_phases
     cdef Phase *phases
+    cdef int timed_threads

@@ -9,6 +9,8 @@ it adds up depends on the network and the batch alone, so that any number of thr
 
 cimport cython
 
+from collections import Counter
+
 from fastmlp.engine.matrix cimport Buffers
 
 KINDS = (
@@ -118,16 +120,34 @@ def strip(n, i, count, step=1):
 
 @cython.final
 cdef class Program:
-    """Such phases, as the threads read them."""
+    """Such phases, as the threads read them, with room for the times of so many threads."""
 
-    def __init__(self, phases):
+    def __init__(self, phases, int timed_threads=0):
         cdef Py_ssize_t i
         cdef Task *task
-        self.buffers, self.n_phases = Buffers(), len(phases)
+        self.buffers, self.n_phases, self.timed_threads = Buffers(), len(phases), timed_threads
         self.phases = <Phase *>self.buffers.allocate(sizeof(Phase) * len(phases))
         task = <Task *>self.buffers.allocate(sizeof(Task) * sum([len(tasks) for _, tasks in phases]))
         for i, (base, tasks) in enumerate(phases):
             self.phases[i].tasks, self.phases[i].count, self.phases[i].base = task, len(tasks), base
+            if timed_threads:
+                self.phases[i].times = <Times *>self.buffers.allocate(sizeof(Times) * timed_threads)
             for kind, l, index, first, n in tasks:
                 task.kind, task.layer, task.index, task.first, task.n = kind, l, index, first, n
                 task += 1
+
+    def take_times(self):
+        """Return what each phase took since the last call: how many tasks of which (kind, layer); each thread's busy
+        seconds; and those in which it waited for the others."""
+        cdef Py_ssize_t i, j
+        cdef Phase *phase
+        taken = []
+        for i in range(self.n_phases):
+            phase, busy, waiting = self.phases + i, [], []
+            for j in range(self.timed_threads):
+                busy.append(1e-9 * phase.times[j].busy)
+                waiting.append(1e-9 * phase.times[j].waiting)
+                phase.times[j].busy = phase.times[j].waiting = 0
+            tasks = Counter([(KINDS[phase.tasks[j].kind], phase.tasks[j].layer) for j in range(phase.count)])
+            taken.append((tasks, busy, waiting))
+        return taken

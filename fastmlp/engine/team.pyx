@@ -3,7 +3,7 @@
 """Threads that take the tasks of a program, phase after phase, a slice of steps at a time."""
 
 from cython.parallel cimport parallel, threadid
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 import os
 import time
@@ -46,12 +46,20 @@ def forked():
     return after_fork
 
 
+cdef inline int64_t lap(int64_t *total, int64_t since) noexcept nogil:
+    """Add what has passed since then; return the time now."""
+    cdef int64_t now = nanoseconds()
+    total[0] += now - since
+    return now
+
+
 cdef class Team:
     """Threads at work on the program of a subclass, of which they measure how many are the fastest.
 
     A step is a list of phases, a phase a number of independent tasks. A subclass says how many tasks the phase at hand
     has (`count_tasks`), does one (`run_task`), and goes on to the next phase while no thread is at work (`advance`,
-    which returns whether the slice goes on, and counts the steps that are left of it).
+    which returns whether the slice goes on, and counts the steps that are left of it). Where the team is `timed`, it
+    also has `times` be those of the phase at hand.
     """
 
     def __cinit__(self, *_, **__):
@@ -68,7 +76,15 @@ cdef class Team:
         while n_threads > 0:
             self.counts[self.n_counts], self.seconds[self.n_counts] = n_threads, 0
             self.n_counts += 1
-            n_threads //= 2
+            n_threads = 0 if self.timed else n_threads // 2
+
+    def time_phases(self):
+        """Note where the time goes, and let all threads take all steps; to be called before the first epoch."""
+        self.timed = True
+
+    cdef int timed_threads(self):
+        """How many threads need a place for their times."""
+        return self.counts[0] if self.timed else 0
 
     cdef run_slice(self, Py_ssize_t most):
         """Take some steps, about 10 ms of work but at most so many, without the GIL; less where the program is cut."""
@@ -116,17 +132,24 @@ cdef class Team:
         """One thread's part of a slice. The last thread to arrive at the end of a phase begins the next one."""
         cdef Py_ssize_t task
         cdef uint64_t denormals
+        cdef Times *times
+        cdef int64_t mark = nanoseconds()
         fm_flush_denormals(&denormals)
         while self.going:
+            times = self.times  # the last thread to arrive goes on to those of the next phase
             task = claim(&self.rendezvous, thread)
             while task >= 0:
                 self.run_task(task, thread)
                 task = claim(&self.rendezvous, thread)
+            if times != NULL:
+                mark = lap(&times[thread].busy, mark)
             if arrive(&self.rendezvous, n_threads):
                 self.going = self.advance()
                 if self.going:
                     deal(&self.rendezvous, n_threads, self.count_tasks())
                 release(&self.rendezvous)
+            if times != NULL:
+                mark = lap(&times[thread].waiting, mark)
         fm_restore_denormals(&denormals)
 
     cdef Py_ssize_t count_tasks(self) noexcept nogil:

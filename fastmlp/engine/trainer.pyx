@@ -141,13 +141,13 @@ cdef class Trainer(Team):
     cdef Program program_for(self, Py_ssize_t rows):
         """What a batch of so many rows goes through."""
         if self.chained:
-            return Program(chained_step(rows, self.chains(rows), self.parameters.slabs()))
+            return Program(chained_step(rows, self.chains(rows), self.parameters.slabs()), self.timed_threads())
         # A smaller batch that would not need parts takes the road of the others: their gradients are rounded alike.
         return Program(layered_step(
             self.at_hand.shapes(), rows, self.capacity, self.n_threads, self.parameters.slabs(),
             whole=self.capacity < self.batch_size, norm=self.clipped, cut_at_loss=self.loss < 0,
             cut_at_gradient=self.cut_at_gradient,
-        ))
+        ), self.timed_threads())
 
     # -- Running
 
@@ -172,7 +172,7 @@ cdef class Trainer(Team):
         if self.whole is None:
             self.whole = self.program_for(self.batch_size)
         if self.last is None or i != self.last_rows:
-            self.last, self.last_rows = self.program_for(i), i
+            self.last, self.last_rows = self.whole if i == self.batch_size else self.program_for(i), i
         self.order = order
         self.batch, self.total_cost, self.at_cut = 0, 0, False
         self.begin()
@@ -189,6 +189,10 @@ cdef class Trainer(Team):
             raise RuntimeError("the epoch has ended: start_epoch begins another one")
         self.at_cut = False
         self.run_slice(1 if self.loss < 0 or self.cut_at_gradient else self.n_batches - self.batch)
+
+    def phase_times(self):
+        """Return `Program.take_times` of the whole batches, after `time_phases`."""
+        return self.whole.take_times()
 
     cdef bint advance(self) noexcept nogil:
         """To the next phase; at a cut, past it, and the slice ends."""
@@ -212,6 +216,7 @@ cdef class Trainer(Team):
         if phase == (self.last.n_phases if is_last else self.whole.n_phases):
             return False
         self.phase, self.now = phase, (self.last.phases if is_last else self.whole.phases) + phase
+        self.times = self.now.times
         return True
 
     cdef void begin(self) noexcept nogil:
