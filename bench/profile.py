@@ -25,7 +25,7 @@ from bench.workloads import LEARNING_RATE, TRAINING, Training, flop_of_training
 __all__ = ["Phase", "Profile", "profile", "report"]
 
 # Kinds of tasks (fastmlp.engine.program.KINDS) that are a layer's, and those of them that are products.
-PRODUCTS = ("forward", "backward", "update", "gradient", "add gradient")
+PRODUCTS = ("forward", "output", "backward", "update", "gradient", "add gradient")
 OF_A_LAYER = (*PRODUCTS, "columns")
 
 Tasks = Counter[tuple[str, int]]
@@ -69,11 +69,11 @@ def profile(workload: Training, threads: int, epochs: int) -> Profile:
         The last batch of the workload is smaller than the others.
     """
     from fastmlp import Adam  # noqa: PLC0415 - after `confine`: it counts the processors
-    from fastmlp.checks import rows as checked  # noqa: PLC0415
     from fastmlp.engine.rows import Rows  # noqa: PLC0415
     from fastmlp.engine.trainer import Trainer  # noqa: PLC0415
     from fastmlp.layers import engine_layers, layers_of, n_parameters, views  # noqa: PLC0415
     from fastmlp.losses import LOSSES  # noqa: PLC0415
+    from fastmlp.rows import checked_rows  # noqa: PLC0415
 
     if workload.rows % workload.batch_size:
         raise ValueError(f"the rows of {workload.name!r} make no whole batches")
@@ -86,7 +86,7 @@ def profile(workload: Training, threads: int, epochs: int) -> Profile:
     trainer.load(parameters, [np.zeros_like(parameters)] * 2, 0)
     trainer.set_optimizer(Adam(LEARNING_RATE))
     trainer.time_phases()
-    rows = Rows(checked("X", problem.X, problem.layer_sizes[0]), problem.layer_sizes[1], threads, problem.y)
+    rows = Rows(checked_rows("X", problem.X, problem.layer_sizes[0]), problem.layer_sizes[1], threads, problem.y)
     generator = np.random.default_rng(2)
     seconds = 0.0
     for epoch in range(1 + epochs):
