@@ -85,8 +85,10 @@ typedef struct {
                          ptrdiff_t columns, int32_t first);
 
     void (*copy)(float *out, ptrdiff_t ld_out, const float *in, ptrdiff_t ld_in, ptrdiff_t rows, ptrdiff_t columns);
-    /* Row i of out is row rows[i] of in; rows of k values lie one after the other. */
-    void (*gather)(float *out, const float *in, const int64_t *rows, ptrdiff_t n, ptrdiff_t k);
+    /* Row i of out (n, k) is row rows[i] of in, where rows lie one after the other; out is in panels, ld_panel apart.
+     */
+    void (*gather)(float *out, ptrdiff_t ld_out, ptrdiff_t ld_panel, const float *in, const int64_t *rows, ptrdiff_t n,
+                   ptrdiff_t k);
     void (*transpose)(float *out, ptrdiff_t ld_out, const float *in, ptrdiff_t ld_in, ptrdiff_t rows,
                       ptrdiff_t columns);
     void (*scale)(float *x, float factor, ptrdiff_t n);

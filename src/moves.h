@@ -10,10 +10,13 @@ static void copy(float *restrict out, ptrdiff_t ld_out, const float *restrict in
 }
 
 /* Rows in random order: each one is a cache miss, so the one some rows ahead is asked for. */
-static void gather(float *restrict out, const float *restrict in, const int64_t *rows, ptrdiff_t n, ptrdiff_t k) {
-    for (ptrdiff_t i = 0; i < n; i++, out += k) {
+static void gather(float *restrict out, ptrdiff_t ld_out, ptrdiff_t ld_panel, const float *restrict in,
+                   const int64_t *rows, ptrdiff_t n, ptrdiff_t k) {
+    for (ptrdiff_t i = 0; i < n; i++, out += ld_out) {
+        const float *row = in + rows[i] * k;
         if (i + 16 < n) __builtin_prefetch(in + rows[i + 16] * k);
-        memcpy(out, in + rows[i] * k, (size_t)k * sizeof *out);
+        for (ptrdiff_t p = 0; p < k; p += FM_PANEL)
+            memcpy(out + p / FM_PANEL * ld_panel, row + p, (size_t)(k - p < FM_PANEL ? k - p : FM_PANEL) * sizeof *out);
     }
 }
 

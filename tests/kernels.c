@@ -315,8 +315,22 @@ static void check_rows(const fm_kernels *f, ptrdiff_t n, ptrdiff_t k) {
         for (ptrdiff_t j = 0; j < k; j++) e_rows[i * k + j] = x[(ptrdiff_t)e[i] * k + j];
     }
     check("shuffle", 0, actual, e, n, 0, 0);
-    f->gather(rows, x, order, n, k);
+    f->gather(rows, k, FM_PANEL, x, order, n, k);
     check("gather", 0, rows, e_rows, n * k, 0, 0);
+}
+
+static void check_gather(const fm_kernels *f, ptrdiff_t n, ptrdiff_t k) {
+    const ptrdiff_t panels = (k + FM_PANEL - 1) / FM_PANEL, ld = FM_PANEL + 2, ld_panel = n * ld + 5;
+    const float *x = floats(2 * n * k, 1);
+    int64_t *rows = take(n, sizeof *rows);
+    float *out = floats(panels * ld_panel, 1);
+    double *e = doubles(out, panels * ld_panel);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        rows[i] = 2 * i + i % 2;
+        for (ptrdiff_t p = 0; p < k; p++) e[p / FM_PANEL * ld_panel + i * ld + p % FM_PANEL] = x[rows[i] * k + p];
+    }
+    f->gather(out, ld, ld_panel, x, rows, n, k);
+    check("gather", 1, out, e, panels * ld_panel, 0, 0);
 }
 
 /* ---- Activations and losses ------------------------------------------------------------------------------------- */
@@ -471,6 +485,7 @@ static void check_sizes(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
     check_scans(f, n, m);
     check_moves(f, n, m);
     check_rows(f, 20 * n, m / 8 + 1);
+    check_gather(f, n, m);
     check_activations(f, n * m);
     for (int kind = FM_CROSS_ENTROPY; kind <= FM_SQUARED_ERROR; kind++) check_loss(f, n, m, kind, 0);
     check_loss(f, n, m, FM_CROSS_ENTROPY, 1);

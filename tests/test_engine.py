@@ -344,13 +344,28 @@ def test_gradient_of_any_network(assert_close, case, n_threads):
 
 
 @pytest.mark.parametrize(
-    ("k", "m", "zeros", "listed"),
-    [(64, 64, 0.8, True), (100, 70, 0.5, True), (64, 64, 0.1, False), (63, 64, 0.8, False), (64, 63, 0.8, False)],
+    ("k", "m", "zeros", "form"),
+    [
+        (64, 64, 0.8, "listed"),
+        (100, 70, 0.5, "masked"),
+        (64, 64, 0.1, "dense"),
+        (63, 64, 0.8, "dense"),
+        (64, 63, 0.8, "dense"),
+    ],
 )
-def test_inputs_are_listed_where_that_pays(k, m, zeros, listed):
+def test_inputs_are_listed_or_masked_where_that_pays(k, m, zeros, form):
     X = problem((k, m), 40, zeros=zeros).X
     for n_threads in (1, 2):
-        assert Rows(X, m, n_threads).listed == listed
+        rows = Rows(X, m, n_threads)
+        assert (rows.listed, rows.masked) == (form == "listed", form == "masked")
+
+
+@pytest.mark.parametrize("n", [1, 2, 63, 64, 65, 200])
+@pytest.mark.parametrize("k", [64, 65, 130])
+def test_masked_inputs_of_any_shape(k, n, assert_close):
+    case = problem((k, 70, 5), n, zeros=0.5)
+    for n_threads in (1, 2):
+        check_one_step(assert_close, case, n_threads)
 
 
 @pytest.mark.parametrize("n", [1, 512, 513, 1100])

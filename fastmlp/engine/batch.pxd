@@ -34,7 +34,6 @@ cdef class Batch:
     cdef void chain(self, Parameters parameters, int loss, const int64_t *order, Py_ssize_t i,
                     Py_ssize_t first, Py_ssize_t n, int thread) noexcept nogil
     cdef double cost(self, Py_ssize_t n) noexcept nogil
-    cdef void use_masks(self) noexcept nogil
-    cdef void drop_masks(self, Py_ssize_t n) noexcept nogil
+    cdef void choose_forms(self, Py_ssize_t n) noexcept nogil
     cdef logits(self, Py_ssize_t n)
     cdef set_losses(self, const float[::1] losses, const float[:, ::1] dlogits, Py_ssize_t n)

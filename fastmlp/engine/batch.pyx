@@ -7,11 +7,10 @@ from libc.stdint cimport int64_t
 
 import numpy as np
 
-from fastmlp.engine.table cimport kernels
+from fastmlp.engine.table cimport FM_PANEL, kernels
 from fastmlp.engine.layer cimport Layer, backward, blocks_of, forward, panel_floats, whole_gradient
 from fastmlp.engine.matrix cimport (
-    Buffers, Matrix, add_transpose, column_tasks, drop_full_masks, make_panels, make_rows, panels_of, use_masks,
-    worth_skipping,
+    Buffers, Matrix, add_transpose, choose_masks, column_tasks, make_panels, make_rows, panels_of, worth_skipping,
 )
 from fastmlp.engine.parameters cimport Parameters
 from fastmlp.engine.rows cimport Rows
@@ -56,7 +55,7 @@ cdef class Batch:
         cdef Layer *layer
         cdef Matrix *h = self.h_of(set)
         cdef Matrix *dz = self.dz_of(set)
-        h[0] = self.rows.matrix(rows, True, self.buffers)
+        h[0] = self.rows.matrix(rows, masks, True, self.buffers)
         for l in range(1, self.n_layers):
             layer = &self.layers[l]
             here = masks and self.layers[l - 1].makes_zeros
@@ -111,7 +110,7 @@ cdef class Batch:
             for i in range(n):
                 labels[i] = label_of[rows[i]]
         elif self.rows.targets is not None:
-            kernels.gather(self.targets + first * self.m, &self.rows.targets[0, 0], rows, n, self.m)
+            kernels.gather(self.targets + first * self.m, self.m, FM_PANEL, &self.rows.targets[0, 0], rows, n, self.m)
         for i in range(n):
             scale[i] = row_scale
         if self.rows.weights is not None:
@@ -155,19 +154,12 @@ cdef class Batch:
 
     # -- Masks of what is not zero in the hidden layers
 
-    cdef void use_masks(self) noexcept nogil:
-        """Go by them where there is room for them."""
+    cdef void choose_forms(self, Py_ssize_t n) noexcept nogil:
+        """Go by them where the n rows before had zeros enough; none, as an epoch begins, had."""
         cdef Py_ssize_t l
         for l in range(1, self.n_layers):
-            use_masks(&self.h[l])
-            use_masks(&self.dz[l])
-
-    cdef void drop_masks(self, Py_ssize_t n) noexcept nogil:
-        """Not where the n rows before had too few zeros."""
-        cdef Py_ssize_t l
-        for l in range(1, self.n_layers):
-            drop_full_masks(&self.h[l], n, self.layers[l].k)
-            drop_full_masks(&self.dz[l], n, self.layers[l].k)
+            choose_masks(&self.h[l], n, self.layers[l].k)
+            choose_masks(&self.dz[l], n, self.layers[l].k)
 
     # -- A loss of Python's own
 

@@ -6,7 +6,7 @@ from fastmlp.engine.table cimport fm_step
 cdef enum:
     # Rows of a weight gradient made before the optimizer takes them, while they are in L1: four register tiles.
     UPDATE_ROWS = 24
-    # Panels of weights or of dz, 16 KB each, that a product by masks passes before its sums leave the registers.
+    # Panels of weights or of dz, 16 KB each, that a product passes for all of its rows before it takes the next ones.
     SPAN = 2
 
 cdef struct Layer:

@@ -110,8 +110,8 @@ cdef void update(const Layer *layer, const Matrix *x, const Matrix *dz, const fl
     else:
         if width < layer.ld:
             memset(tile, 0, 4 * 64 * 64)
-        # Several chunks of dz pass for each tile of lists, so that it had better be large.
-        most = FM_PANEL if x.listed else UPDATE_ROWS
+        # Where several parts of dz pass for each tile, it had better be large.
+        most = FM_PANEL if x.listed or n > SPAN * FM_PANEL else UPDATE_ROWS
         while i < end - row:
             rows, offset = min(most, end - row - i), i * layer.ld
             gradient(tile, layer.ld, False, x, dz_panel, dz.ld, zeros, block, i, rows, n, width)
@@ -166,9 +166,12 @@ cdef void gradient(float *tile, Py_ssize_t ld, bint add, const Matrix *x, const 
                            ld_dz, rows, width)
             start, ld_start = tile, ld
     else:
-        dense.data = x.data + block * x.ld_panel + row
-        dense.ld, dense.column, dense.ld_panel = 1, x.ld, FM_PANEL * x.ld
-        kernels.dense(tile, ld, start, ld_start, dense, dz, ld_dz, rows, n, width)
+        for i from 0 <= i < panels_of(n) by SPAN:
+            dense.data = x.data + block * x.ld_panel + i * FM_PANEL * x.ld + row
+            dense.ld, dense.column, dense.ld_panel = 1, x.ld, FM_PANEL * x.ld
+            kernels.dense(tile, ld, start, ld_start, dense, dz + i * FM_PANEL * ld_dz, ld_dz, rows,
+                          min(<Py_ssize_t>SPAN * FM_PANEL, n - i * FM_PANEL), width)
+            start, ld_start = tile, ld
 
 
 cdef void product(float *c, Py_ssize_t ldc, const float *start, Py_ssize_t ld_start, const Matrix *x,
@@ -188,6 +191,9 @@ cdef void product(float *c, Py_ssize_t ldc, const float *start, Py_ssize_t ld_st
             kernels.sparse(c, ldc, start, ld_start, rows_of(x, first, i), b, ldb, n, width)
             start, ld_start = c, ldc
     else:
-        dense.data = x.data + block * x.ld_panel + first * x.ld
-        dense.ld, dense.column, dense.ld_panel = x.ld, 1, x.ld_panel
-        kernels.dense(c, ldc, start, ld_start, dense, b, ldb, n, k, width)
+        for i from 0 <= i < panels_of(k) by SPAN:
+            dense.data = x.data + (block + i) * x.ld_panel + first * x.ld
+            dense.ld, dense.column, dense.ld_panel = x.ld, 1, x.ld_panel
+            kernels.dense(c, ldc, start, ld_start, dense, b + i * FM_PANEL * ldb, ldb, n,
+                          min(<Py_ssize_t>SPAN * FM_PANEL, k - i * FM_PANEL), width)
+            start, ld_start = c, ldc

@@ -16,9 +16,9 @@ cdef extern from *:
 
 # Rows of a batch that a list by column spans: 112 rows of dz, 28 KB, stay in a 32 KB L1 cache.
 cdef Py_ssize_t CHUNK = 112
-# Above this share of non-zero values the dense product is faster: it runs at the chip's peak, the one by lists at 70 %,
-# and that by masks, which takes two rows at a time, at up to 90 %.
-cdef double LISTED_DENSITY = 0.65
+# Up to this share of non-zero values lists are faster than masks, whose runs are then short; and X takes less memory.
+cdef double LISTED_DENSITY = 0.3
+# Up to this one masks are faster than the dense product, which runs at the chip's peak; they at 60 to 90 % of it.
 cdef double MASKED_DENSITY = 0.75
 
 
@@ -45,7 +45,7 @@ cdef Matrix make_panels(Py_ssize_t capacity, Py_ssize_t m, bint masks, Buffers b
     x.data = buffers.floats(x.blocks * x.ld_panel)
     if masks:
         x.masks = <uint64_t *>buffers.allocate(sizeof(uint64_t) * x.blocks * capacity)
-        use_masks(&x)
+        x.masked = True
     return x
 
 
@@ -109,19 +109,19 @@ cdef void transpose_tile(const Matrix *x, Py_ssize_t panel, Py_ssize_t tile, Py_
             masks[j] &= (<uint64_t>1 << rows) - 1
 
 
-cdef void use_masks(Matrix *x) noexcept nogil:
-    """Go by masks where they are kept."""
-    x.masked = x.masks != NULL
+cdef bint worth_masking(ptrdiff_t count, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
+    """Whether masks make the product faster than a dense one for n rows of k values, `count` of them not zero."""
+    return count <= MASKED_DENSITY * n * k
 
 
-cdef void drop_full_masks(Matrix *x, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
-    """Go over to the dense product where the last x (n, k) had too few zeros for masks, and back where it had enough."""
+cdef void choose_masks(Matrix *x, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
+    """Go by masks, where they are kept, if the last x (n, k) had zeros enough; else over to the dense product."""
     cdef Py_ssize_t panel, i, count = 0
     if x.masks != NULL:
         for panel in range(x.blocks):
             for i in range(panel * x.capacity, panel * x.capacity + n):
                 count += popcount(x.masks[i])
-        x.masked = count <= MASKED_DENSITY * n * k
+        x.masked = worth_masking(count, n, k)
 
 
 cdef fm_masked rows_masked(const Matrix *x, Py_ssize_t first, Py_ssize_t panel) noexcept nogil:
@@ -133,7 +133,7 @@ cdef fm_masked rows_masked(const Matrix *x, Py_ssize_t first, Py_ssize_t panel) 
 
 
 cdef fm_masked columns_masked(const Matrix *x, Py_ssize_t panel, Py_ssize_t tile, Py_ssize_t column) noexcept nogil:
-    """The transpose of a panel of x, columns from `column` and rows from 64 tile on: (64 - column, capacity - 64 tile)."""
+    """The transpose of a panel of x, from `column` and row 64 tile on: (64 - column, capacity - 64 tile)."""
     cdef fm_masked columns
     cdef Py_ssize_t place = (panel * panels_of(x.capacity) + tile) * FM_PANEL + column
     columns.data, columns.ld_panel = x.transposed + place * FM_PANEL, FM_PANEL * FM_PANEL
@@ -161,7 +161,7 @@ cdef void turn(const Matrix *x, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
 # ---- Lists -----------------------------------------------------------------------------------------------------------
 
 cpdef bint sparse_enough(ptrdiff_t count, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
-    """Whether lists make the product faster for n rows of k values, `count` of them not zero."""
+    """Whether lists make the product fastest for n rows of k values, `count` of them not zero."""
     return count <= LISTED_DENSITY * n * k
 
 

@@ -13,7 +13,7 @@ from fastmlp.engine.layer cimport Layer, forward, make_layers, pack, panel_float
 from fastmlp.engine.rows cimport Rows
 from fastmlp.engine.matrix cimport (
     BLOCK, Buffers, Matrix, add_lists, list_row, make_matrix, make_panels, make_rows, panels_of, set_blocks,
-    sparse_enough, worth_skipping,
+    worth_skipping,
 )
 from fastmlp.engine.table cimport FM_PAD, FM_PANEL, fm_entry, kernels
 
@@ -27,6 +27,9 @@ cdef Py_ssize_t FEW_ROWS = 16
 cdef enum:
     MOST_LAYERS = 16
     WIDEST = 4096
+
+# Up to this share of non-zero values lists are faster than the dense product. Masks would want the rows copied.
+cdef double LISTED_DENSITY = 0.65
 
 # Multiply-adds that are done without giving up the GIL, some 50 us: to get it back from a busy thread takes 5 ms.
 cdef Py_ssize_t KEEP_GIL = 1000000
@@ -75,7 +78,7 @@ cdef class Predictor:
         if self.rows is None:
             h[0] = make_input(rows, self.layers[0].k, self.layers[0].m, self.buffers)
         else:
-            h[0] = self.rows.matrix(rows, False, self.buffers)
+            h[0] = self.rows.matrix(rows, False, False, self.buffers)
         for l in range(1, self.n_layers):
             layer = &self.layers[l]
             h[l] = make_panels(rows, layer.k, self.layers[l - 1].makes_zeros and worth_skipping(layer.k, layer.m),
@@ -131,7 +134,7 @@ cdef void read_rows(Matrix *x, const float *rows, Py_ssize_t n) noexcept nogil:
     x.data = <float *>rows
     if x.entries != NULL:
         kernels.count_nonzero(&count, rows, n * k)
-        x.listed = sparse_enough(count, n, k)
+        x.listed = count <= LISTED_DENSITY * n * k
         if x.listed:
             for i in range(n):
                 place = list_row(x.entries, x.begin + i, x.end + i, x.capacity, place, rows + i * k, k, x.block,

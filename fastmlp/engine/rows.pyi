@@ -7,6 +7,7 @@ class Rows:
     n: int
     k: int
     listed: bool
+    masked: bool
     def __init__(
         self,
         X: Any,

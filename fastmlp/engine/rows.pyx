@@ -10,8 +10,9 @@ from libc.stdint cimport int32_t, int64_t
 import numpy as np
 
 from fastmlp.engine.matrix cimport (
-    Buffers, Matrix, add_column_lists, add_counted_column_lists, add_lists, column_lists_bytes, list_row, make_matrix,
-    padded, panels_of, set_blocks, set_chunks, sparse_enough, worth_skipping,
+    Buffers, Matrix, add_column_lists, add_counted_column_lists, add_lists, add_transpose, column_lists_bytes, list_row,
+    make_matrix, make_panels, mask_panel, padded, panels_of, set_blocks, set_chunks, sparse_enough, worth_masking,
+    worth_skipping,
 )
 from fastmlp.engine.table cimport FM_PANEL, fm_entry, kernels
 
@@ -117,6 +118,7 @@ cdef class Rows:
         for c in range(chunks):
             self.n_entries += place[c]
         if not sparse_enough(self.n_entries, self.n, self.k):
+            self.masked = worth_masking(self.n_entries, self.n, self.k)
             return
         for c in range(chunks):
             # A vector writes all of its entries and keeps some: room for one row more between two threads' entries.
@@ -143,10 +145,11 @@ cdef class Rows:
         elif self.targets is None and labelled:
             raise ValueError("rows must have labels or targets")
 
-    cdef Matrix matrix(self, Py_ssize_t capacity, bint by_column, Buffers buffers):
-        """Room for a batch (capacity, k), with its lists by column where a gradient reads them."""
-        cdef Matrix x = make_matrix(capacity, self.k, self.block, self.blocks)
+    cdef Matrix matrix(self, Py_ssize_t capacity, bint masks, bint by_column, Buffers buffers):
+        """Room for a batch (capacity, k), with what a gradient reads by column where there is one."""
+        cdef Matrix x
         if self.listed:
+            x = make_matrix(capacity, self.k, self.block, self.blocks)
             x.entries = self.entries
             add_lists(&x, buffers)
             if by_column:
@@ -157,8 +160,9 @@ cdef class Rows:
                 else:
                     add_counted_column_lists(&x, self.count_columns(), buffers)
         else:
-            x.ld, x.ld_panel = self.k, FM_PANEL
-            x.data = buffers.floats(capacity * self.k)
+            x = make_panels(capacity, self.k, masks and self.masked, buffers)
+            if x.masked and by_column:
+                add_transpose(&x, buffers)
         return x
 
     cdef int32_t *count_columns(self) except NULL:
@@ -178,7 +182,9 @@ cdef class Rows:
         """Row rows[i] of X (self.n, k) becomes row place + i of x, for rows (n)."""
         cdef Py_ssize_t i
         if not self.listed:
-            kernels.gather(x.data + place * self.k, &self.X[0, 0], rows, n, self.k)
+            kernels.gather(x.data + place * x.ld, x.ld, x.ld_panel, &self.X[0, 0], rows, n, self.k)
+            for i in range(x.blocks if x.masked else 0):
+                mask_panel(x, i, place, n)
             return
         for i in range(n):
             point(x, place + i, self.begin + rows[i] * (self.blocks + 1))

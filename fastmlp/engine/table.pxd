@@ -59,7 +59,8 @@ cdef extern from "fastmlp.h" nogil:
                              ptrdiff_t columns, int32_t first) noexcept nogil
         void (*copy)(float *out, ptrdiff_t ld_out, const float *x, ptrdiff_t ld_in, ptrdiff_t rows,
                      ptrdiff_t columns) noexcept nogil
-        void (*gather)(float *out, const float *x, const int64_t *rows, ptrdiff_t n, ptrdiff_t k) noexcept nogil
+        void (*gather)(float *out, ptrdiff_t ld_out, ptrdiff_t ld_panel, const float *x, const int64_t *rows,
+                       ptrdiff_t n, ptrdiff_t k) noexcept nogil
         void (*transpose)(float *out, ptrdiff_t ld_out, const float *x, ptrdiff_t ld_in, ptrdiff_t rows,
                           ptrdiff_t columns) noexcept nogil
         void (*scale)(float *x, float factor, ptrdiff_t n) noexcept nogil

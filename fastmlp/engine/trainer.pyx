@@ -123,8 +123,8 @@ cdef class Trainer(Team):
         cdef Py_ssize_t sets = 1, strip = self.capacity, capacity = self.capacity, chains
         rows.check(self.parameters.layers[0].k, self.parameters.outputs(), self.loss >= 0)
         self.rows, self.whole, self.last, self.clipped = rows, None, None, self.parameters.clip_norm > 0
-        self.chained = (not rows.listed and self.parameters.count <= CHAIN_PARAMETERS and self.loss >= 0
-                        and not self.cut_at_gradient and not self.clipped)
+        self.chained = (not rows.listed and not rows.masked and self.loss >= 0 and not self.cut_at_gradient
+                        and not self.clipped and self.parameters.count <= CHAIN_PARAMETERS)
         if self.chained:
             capacity, chains = self.batch_size, self.chains(self.batch_size)
             strip = max(min(capacity, CHAIN_ROWS), (capacity + MOST_CHAINS - 1) // MOST_CHAINS)
@@ -225,10 +225,7 @@ cdef class Trainer(Team):
         self.enter(0)
         self.at_hand.weigh(&self.order[first], min(self.batch_size, self.order.shape[0] - first))
         self.parameters.correct_bias()
-        if not self.chained and self.batch == 0:
-            self.at_hand.use_masks()
-        elif not self.chained:
-            self.at_hand.drop_masks(self.part_rows)
+        self.at_hand.choose_forms(self.part_rows if self.batch > 0 else 0)
 
     cdef const int64_t *part(self) noexcept nogil:
         """The rows from which those of the phase at hand are counted."""
@@ -275,12 +272,13 @@ cdef class Trainer(Team):
 
     cdef Py_ssize_t cut_n(self) except -1:
         """How many rows wait for their losses."""
-        cdef Py_ssize_t i
-        if self.loss < 0 and self.at_cut:
-            for i in range(self.now.count):
-                if self.now.tasks[i].kind == COST:
-                    return self.now.tasks[i].n
-        raise RuntimeError("no step is cut at its loss")
+        cdef const Task *task
+        if self.loss >= 0 or not self.at_cut or self.now.tasks[0].kind in (NORM, APPLY):
+            raise RuntimeError("no step is cut at its loss")
+        task = self.now.tasks
+        while task.kind != COST:
+            task += 1
+        return task.n
 
     def cut_rows(self):
         """Return the rows whose logits wait for their losses, int64 (n,)."""

@@ -352,7 +352,7 @@ def test_the_arrays_may_be_read_only_and_stay_as_they_are(digits):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("density", [0.19, 0.6, 1.0])  # of MNIST, of the most that is listed, of rows without zeros
+@pytest.mark.parametrize("density", [0.19, 0.6, 1.0])  # of MNIST, of masked rows, of rows without zeros
 @pytest.mark.parametrize("batch_size", [100, 8000])
 def test_memory(dtype, density, batch_size):
     X = np.random.default_rng(0).random((8000, 784), np.float32)
