@@ -49,7 +49,7 @@ cdef void forward(const Layer *layer, const Matrix *x, const Matrix *h, Py_ssize
     cdef const float *w = layer.weights + panel * (layer.k + 1) * layer.ld
     cdef float *c = h.data + panel * h.ld_panel + first * h.ld
     cdef Py_ssize_t width = width_of(layer.m, panel)
-    product(c, h.ld, w + layer.k * layer.ld, 0, x, first, n, 0, x.blocks, w, layer.ld, layer.k, width)
+    product(c, h.ld, w + layer.k * layer.ld, 0, x, first, n, 0, w, layer.ld, layer.k, width)
     if layer.activation != FM_IDENTITY:
         kernels.activate(c, n * h.ld, layer.activation)
     if h.masks != NULL:
@@ -73,7 +73,7 @@ cdef void backward(const Layer *layer, const Layer *below, const Matrix *dz, con
     for p in range(layer.panels):
         columns = min(<Py_ssize_t>FM_PANEL, layer.m - p * FM_PANEL)
         kernels.transpose(transposed, FM_PANEL, w + p * (layer.k + 1) * layer.ld, layer.ld, rows, columns)
-        product(c, dz_below.ld, <const float *>c if p else zeros, dz_below.ld if p else 0, dz, first, n, p, p + 1,
+        product(c, dz_below.ld, <const float *>c if p else zeros, dz_below.ld if p else 0, dz, first, n, p,
                 transposed, FM_PANEL, columns, width)
     kernels.activate_backward(c, h.data + panel * h.ld_panel + first * h.ld, n * h.ld, below.activation)
     if dz_below.masks != NULL:
@@ -152,48 +152,48 @@ cdef void gradient(float *tile, Py_ssize_t ld, bint add, const Matrix *x, const 
                    Py_ssize_t width) noexcept nogil:
     """tile (rows, width) = x^T (rows, n) dz (n, width), from column `row` of a block of x on; stored or added."""
     cdef fm_dense dense
-    cdef Py_ssize_t chunk, i
+    cdef Py_ssize_t chunk, i, k
     cdef const float *start = <const float *>tile if add else zeros
     cdef Py_ssize_t ld_start = ld if add else 0
-    if x.masked:
-        for i from 0 <= i < panels_of(n) by SPAN:
-            kernels.masked(tile, ld, start, ld_start, columns_masked(x, block, i, row), dz + i * FM_PANEL * ld_dz,
-                           ld_dz, rows, min(<Py_ssize_t>SPAN * FM_PANEL, n - i * FM_PANEL), width)
-            start, ld_start = tile, ld
-    elif x.listed:
+    if x.listed:
         for chunk in range(x.chunks):
             kernels.sparse(tile, ld, start, ld_start, columns_of(x, block, chunk, row), dz + chunk * x.chunk * ld_dz,
                            ld_dz, rows, width)
             start, ld_start = tile, ld
-    else:
-        for i from 0 <= i < panels_of(n) by SPAN:
+        return
+    for i from 0 <= i < panels_of(n) by SPAN:
+        k = min(<Py_ssize_t>SPAN * FM_PANEL, n - i * FM_PANEL)
+        if x.masked:
+            kernels.masked(tile, ld, start, ld_start, columns_masked(x, block, i, row), dz + i * FM_PANEL * ld_dz,
+                           ld_dz, rows, k, width)
+        else:
             dense.data = x.data + block * x.ld_panel + i * FM_PANEL * x.ld + row
             dense.ld, dense.column, dense.ld_panel = 1, x.ld, FM_PANEL * x.ld
-            kernels.dense(tile, ld, start, ld_start, dense, dz + i * FM_PANEL * ld_dz, ld_dz, rows,
-                          min(<Py_ssize_t>SPAN * FM_PANEL, n - i * FM_PANEL), width)
-            start, ld_start = tile, ld
+            kernels.dense(tile, ld, start, ld_start, dense, dz + i * FM_PANEL * ld_dz, ld_dz, rows, k, width)
+        start, ld_start = tile, ld
 
 
 cdef void product(float *c, Py_ssize_t ldc, const float *start, Py_ssize_t ld_start, const Matrix *x,
-                  Py_ssize_t first, Py_ssize_t n, Py_ssize_t block, Py_ssize_t end, const float *b, Py_ssize_t ldb,
-                  Py_ssize_t k, Py_ssize_t width) noexcept nogil:
-    """c (n, width) = start + rows [first, first + n) and blocks [block, end), k columns, of x times b (k, width)."""
+                  Py_ssize_t first, Py_ssize_t n, Py_ssize_t panel, const float *b, Py_ssize_t ldb, Py_ssize_t k,
+                  Py_ssize_t width) noexcept nogil:
+    """c (n, width) = start + rows [first, first + n) of k columns of x, from a panel on, times b (k, width).
+
+    Of listed rows all columns.
+    """
     cdef fm_dense dense
     cdef Py_ssize_t i
-    if x.masked:
-        for i from block <= i < end by SPAN:
-            kernels.masked(c, ldc, start, ld_start, rows_masked(x, first, i), b + (i - block) * FM_PANEL * ldb, ldb, n,
-                           min(<Py_ssize_t>SPAN * FM_PANEL, k - (i - block) * FM_PANEL), width)
-            start, ld_start = c, ldc
-    elif x.listed:
-        b = b - block * x.block * ldb  # the entries' indices count from the first column of x
-        for i in range(block, end):
+    if x.listed:
+        for i in range(x.blocks):
             kernels.sparse(c, ldc, start, ld_start, rows_of(x, first, i), b, ldb, n, width)
             start, ld_start = c, ldc
-    else:
-        for i from 0 <= i < panels_of(k) by SPAN:
-            dense.data = x.data + (block + i) * x.ld_panel + first * x.ld
+        return
+    for i from 0 <= i < panels_of(k) by SPAN:
+        if x.masked:
+            kernels.masked(c, ldc, start, ld_start, rows_masked(x, first, panel + i), b + i * FM_PANEL * ldb, ldb, n,
+                           min(<Py_ssize_t>SPAN * FM_PANEL, k - i * FM_PANEL), width)
+        else:
+            dense.data = x.data + (panel + i) * x.ld_panel + first * x.ld
             dense.ld, dense.column, dense.ld_panel = x.ld, 1, x.ld_panel
             kernels.dense(c, ldc, start, ld_start, dense, b + i * FM_PANEL * ldb, ldb, n,
                           min(<Py_ssize_t>SPAN * FM_PANEL, k - i * FM_PANEL), width)
-            start, ld_start = c, ldc
+        start, ld_start = c, ldc

@@ -29,7 +29,7 @@ cdef enum:
     WIDEST = 4096
 
 # Up to this share of non-zero values lists are faster than the dense product. Masks would want the rows copied.
-cdef double LISTED_DENSITY = 0.65
+cdef double SPARSE_DENSITY = 0.65
 
 # Multiply-adds that are done without giving up the GIL, some 50 us: to get it back from a busy thread takes 5 ms.
 cdef Py_ssize_t KEEP_GIL = 1000000
@@ -134,7 +134,7 @@ cdef void read_rows(Matrix *x, const float *rows, Py_ssize_t n) noexcept nogil:
     x.data = <float *>rows
     if x.entries != NULL:
         kernels.count_nonzero(&count, rows, n * k)
-        x.listed = count <= LISTED_DENSITY * n * k
+        x.listed = count <= SPARSE_DENSITY * n * k
         if x.listed:
             for i in range(n):
                 place = list_row(x.entries, x.begin + i, x.end + i, x.capacity, place, rows + i * k, k, x.block,

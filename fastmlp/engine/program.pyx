@@ -103,7 +103,7 @@ def share(tasks, i, count):
 
 
 def strips(kind, layer, panels, n, n_threads):
-    """Panels by strips of about STRIP_ROWS rows at most; those that the threads do not share out evenly, by more strips."""
+    """Panels by strips of about STRIP_ROWS rows at most; those that do not share out evenly, by more strips."""
     count = -(-n // STRIP_ROWS)
     most = max(count, n // FEWEST_ROWS)
     whole = panels // n_threads * n_threads

@@ -39,7 +39,8 @@ cdef class Team:
     cdef start_team(self, int n_threads)
     cdef run_slice(self, Py_ssize_t most)
     cdef int timed_threads(self)
-    cdef Py_ssize_t choose_count(self) noexcept
+    cdef Py_ssize_t fastest(self) noexcept
+    cdef Py_ssize_t choose_count(self, Py_ssize_t best) noexcept
     cdef void work(self, int thread, int n_threads) noexcept nogil
     # What a subclass has: the tasks of the phase at hand, and the way to the next one
     cdef Py_ssize_t count_tasks(self) noexcept nogil

@@ -22,10 +22,12 @@ cdef extern from *:
 
 # Seconds of steps between two looks at signals and the clock.
 cdef double SLICE = 0.01
-# Two slices in so many try another number of threads. Fewer than all are tried seldom: where they would be faster,
+# One slice in so many, and a short one, tries another number of threads: more of them often, so that a fit is back at
+# full speed some 40 ms after another process has left. Fewer than all are tried seldom: where they would be faster,
 # because other processes are at work, the slices with all threads show it by themselves.
-cdef Py_ssize_t EXPLORE = 20
-cdef Py_ssize_t EXPLORE_FEWER = 200
+cdef Py_ssize_t EXPLORE = 5
+cdef Py_ssize_t EXPLORE_FEWER = 100
+cdef double EXPLORING = 0.1  # of a slice
 
 # OpenMP's threads do not survive a fork, and waiting for them would hang, whoever started them: another library may
 # have used the same OpenMP. So a child that was forked has one thread.
@@ -89,10 +91,11 @@ cdef class Team:
     cdef run_slice(self, Py_ssize_t most):
         """Take some steps, about 10 ms of work but at most so many, without the GIL; less where the program is cut."""
         cdef bint first_look = self.slices < 2 * self.n_counts
-        cdef Py_ssize_t i = self.slices // 2 if first_look else self.choose_count(), steps
+        cdef Py_ssize_t best = self.fastest(), i = self.slices // 2 if first_look else self.choose_count(best), steps
         cdef int n_threads = 1 if after_fork else self.counts[i]
         cdef double seconds = self.seconds[i] if self.seconds[i] > 0 else SLICE
-        steps = max(<Py_ssize_t>1, min(most, <Py_ssize_t>(SLICE / seconds)))
+        cdef double slice = SLICE if i == best or first_look else EXPLORING * SLICE
+        steps = max(<Py_ssize_t>1, min(most, <Py_ssize_t>(slice / seconds)))
         self.steps, self.going = steps, True
         deal(&self.rendezvous, n_threads, self.count_tasks())
         started = time.perf_counter()
@@ -104,25 +107,29 @@ cdef class Team:
                 self.work(threadid(), omp_get_num_threads())
         seconds = (time.perf_counter() - started) / max(<Py_ssize_t>1, steps - self.steps)
         # Down at once and up slowly: one slice that was interrupted is no reason to change.
-        self.seconds[i] = min(seconds, 1.1 * self.seconds[i]) if self.seconds[i] > 0 else seconds
+        self.seconds[i] = min(seconds, 1.25 * self.seconds[i]) if self.seconds[i] > 0 else seconds
         self.slices += 1
         if self.slices == 2 and seconds > SLICE:  # a large step is not for fewer threads; time will show
             for i in range(1, self.n_counts):
                 self.seconds[i] = 2 * seconds
             self.slices = 2 * self.n_counts
 
-    cdef Py_ssize_t choose_count(self) noexcept:
+    cdef Py_ssize_t fastest(self) noexcept:
+        """Which number of threads was the fastest so far."""
+        cdef Py_ssize_t i, best = 0
+        for i in range(1, self.n_counts):
+            if self.seconds[i] < self.seconds[best]:
+                best = i
+        return best
+
+    cdef Py_ssize_t choose_count(self, Py_ssize_t best) noexcept:
         """Which number of threads takes the next slice: mostly the fastest so far, now and then another one.
 
         The bits do not depend on it, so it can follow what is measured: a small network is faster on one thread, and
         so is a large one while another process has the other processors.
         """
-        cdef Py_ssize_t i, best = 0, every
-        for i in range(1, self.n_counts):
-            if self.seconds[i] < self.seconds[best]:
-                best = i
-        every = EXPLORE if best > 0 else EXPLORE_FEWER
-        if self.n_counts == 1 or self.slices % every > 1:
+        cdef Py_ssize_t every = EXPLORE if best > 0 else EXPLORE_FEWER
+        if self.n_counts == 1 or self.slices % every > 0:
             return best
         if best == 0 or (best < self.n_counts - 1 and self.slices // every % 2):
             return best + 1

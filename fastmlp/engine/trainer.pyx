@@ -8,7 +8,7 @@ independent tasks, which the threads share out; no sum is ever split, so that an
 
 cimport cython
 from libc.math cimport isfinite
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from fastmlp.engine.program cimport (
     Program, Task,
 )
 from fastmlp.engine.rows cimport Rows
+from fastmlp.engine.table cimport fm_flush_denormals, fm_restore_denormals
 from fastmlp.engine.team cimport Team
 
 # A network of at most so many parameters stays in the caches near a core, and so do CHAIN_ROWS rows of its activations:
@@ -36,6 +37,11 @@ cdef Py_ssize_t MOST_CHAINS = 256
 cdef Py_ssize_t PART_BYTES = 32 << 20
 cdef Py_ssize_t FEWEST_PART_ROWS = 256
 cdef Py_ssize_t MOST_PART_ROWS = 4096
+
+
+cdef Py_ssize_t chains_of(Py_ssize_t rows) noexcept:
+    """How many chains take a batch of so many rows."""
+    return min((rows + CHAIN_ROWS - 1) // CHAIN_ROWS, MOST_CHAINS)
 
 
 @cython.final
@@ -63,17 +69,15 @@ cdef class Trainer(Team):
     cdef readonly bint at_cut               # the step at hand waits for Python
     cdef Py_ssize_t batch_size
     cdef Py_ssize_t capacity, part_rows     # rows of a part of a batch, at most; of a whole batch's last part
-    cdef int n_threads
+    cdef int n_threads, loss                # loss: its code; -1: Python's
     cdef bint cut_at_gradient, clipped, chained
-    cdef int loss                           # its code; -1: Python's
     # The epoch
     cdef Rows rows
     cdef const int64_t[::1] order
     cdef double total_cost
     # The program for a whole batch and, where the last one is smaller, for that one; and where it stands
     cdef Program whole, last
-    cdef Py_ssize_t last_rows
-    cdef Py_ssize_t phase
+    cdef Py_ssize_t last_rows, phase
     cdef const Phase *now
 
     def __init__(self, layers, loss, Py_ssize_t batch_size, int n_threads, *, cut_at_gradient=False):
@@ -126,7 +130,7 @@ cdef class Trainer(Team):
         self.chained = (not rows.listed and not rows.masked and self.loss >= 0 and not self.cut_at_gradient
                         and not self.clipped and self.parameters.count <= CHAIN_PARAMETERS)
         if self.chained:
-            capacity, chains = self.batch_size, self.chains(self.batch_size)
+            capacity, chains = self.batch_size, chains_of(self.batch_size)
             strip = max(min(capacity, CHAIN_ROWS), (capacity + MOST_CHAINS - 1) // MOST_CHAINS)
             sets = min(self.n_threads, chains)
             self.parameters.make_gradients(chains)
@@ -135,13 +139,10 @@ cdef class Trainer(Team):
         self.at_hand = Batch(self.parameters, rows, capacity, strip, sets, not self.chained)
         self.start_team(sets if self.chained else self.n_threads)
 
-    cdef Py_ssize_t chains(self, Py_ssize_t rows) noexcept:
-        return min((rows + CHAIN_ROWS - 1) // CHAIN_ROWS, MOST_CHAINS)
-
     cdef Program program_for(self, Py_ssize_t rows):
         """What a batch of so many rows goes through."""
         if self.chained:
-            return Program(chained_step(rows, self.chains(rows), self.parameters.slabs()), self.timed_threads())
+            return Program(chained_step(rows, chains_of(rows), self.parameters.slabs()), self.timed_threads())
         # A smaller batch that would not need parts takes the road of the others: their gradients are rounded alike.
         return Program(layered_step(
             self.at_hand.shapes(), rows, self.capacity, self.n_threads, self.parameters.slabs(),
@@ -161,6 +162,7 @@ cdef class Trainer(Team):
         """
         cdef Py_ssize_t n = order.shape[0], i
         cdef int64_t least = 0, most = 0
+        cdef uint64_t denormals
         for i in range(n):
             least, most = min(least, order[i]), max(most, order[i])
         if n == 0 or least < 0 or most >= rows.n:
@@ -175,7 +177,9 @@ cdef class Trainer(Team):
             self.last, self.last_rows = self.whole if i == self.batch_size else self.program_for(i), i
         self.order = order
         self.batch, self.total_cost, self.at_cut = 0, 0, False
+        fm_flush_denormals(&denormals)  # as where the other batches begin
         self.begin()
+        fm_restore_denormals(&denormals)
 
     def run(self):
         """Take a slice of steps, about 10 ms of work, without the GIL; or up to the next cut.
@@ -272,10 +276,9 @@ cdef class Trainer(Team):
 
     cdef Py_ssize_t cut_n(self) except -1:
         """How many rows wait for their losses."""
-        cdef const Task *task
-        if self.loss >= 0 or not self.at_cut or self.now.tasks[0].kind in (NORM, APPLY):
+        cdef const Task *task = self.now.tasks if self.at_cut else NULL
+        if self.loss >= 0 or task == NULL or task.kind in (NORM, APPLY):
             raise RuntimeError("no step is cut at its loss")
-        task = self.now.tasks
         while task.kind != COST:
             task += 1
         return task.n
