@@ -8,7 +8,6 @@ float64 NumPy, without `out` and `n_threads`, are in `fastmlp.reference`.
 
 from __future__ import annotations
 
-import math
 
 import numpy as np
 
@@ -317,7 +316,7 @@ def adam(
     Raises
     ------
     TypeError, ValueError
-        An array has another type, shape or layout, or cannot be written; `step` is less than 1.
+        An array has another type, shape or layout, or cannot be written; `step` is not from 1 to 2**53.
 
     Examples
     --------
@@ -335,18 +334,18 @@ def adam(
     arrays.apart("weights", weights, m=m, v=v, gradient=gradient)
     arrays.apart("m", m, v=v, gradient=gradient)
     arrays.apart("v", v, gradient=gradient)
-    step = checks.integer("step", step, least=1)
-    correction = math.sqrt(1 - beta_2**step)
+    step = checks.integer("step", step, least=1, most=2**53)
     operations.adam(
         weights.reshape(-1),
         m.reshape(-1),
         v.reshape(-1),
         gradient.reshape(-1),
-        learning_rate * correction / (1 - beta_1**step),
-        1 - learning_rate * weight_decay,
+        step,
+        learning_rate,
         beta_1,
         beta_2,
-        epsilon * correction,
+        epsilon,
+        weight_decay,
         _threads(n_threads, weights.size * _ELEMENT),
     )
 

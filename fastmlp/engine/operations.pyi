@@ -28,11 +28,12 @@ def adam(
     moment_1: NDArray[np.float32],
     moment_2: NDArray[np.float32],
     dweights: NDArray[np.float32],
-    rate: float,
-    decay: float,
+    t: int,
+    learning_rate: float,
     beta_1: float,
     beta_2: float,
     epsilon: float,
+    weight_decay: float,
     n_threads: int,
 ) -> None: ...
 def shuffle(order: NDArray[np.int64], keys: NDArray[np.uint32]) -> None: ...

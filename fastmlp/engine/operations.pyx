@@ -7,6 +7,7 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memset
 
 from fastmlp.engine.matrix cimport padded, panels_of
+from fastmlp.engine.parameters cimport correct_bias
 from fastmlp.engine.table cimport FM_ADAM, FM_PANEL, aligned, fm_dense, fm_step, kernels
 
 # Elements that a thread takes at a time in elementwise kernels: 64 KB, which stay in the L2 cache.
@@ -111,14 +112,15 @@ def softmax(float[:, ::1] probabilities):
                             probabilities.shape[1])
 
 
-def adam(float[::1] weights, float[::1] moment_1, float[::1] moment_2, const float[::1] dweights,
-         float rate, float decay, double beta_1, double beta_2, float epsilon, int n_threads):
-    """In place: a step of Adam on four arrays (count), with the bias corrections in `rate` and `epsilon`."""
+def adam(float[::1] weights, float[::1] moment_1, float[::1] moment_2, const float[::1] dweights, Py_ssize_t t,
+         double learning_rate, double beta_1, double beta_2, double epsilon, double weight_decay, int n_threads):
+    """In place: step t of Adam on four arrays (count)."""
     cdef Py_ssize_t count = weights.shape[0], task, i
     cdef fm_step step
-    step.rule, step.rate, step.decay, step.epsilon = FM_ADAM, rate, decay, epsilon
+    step.rule, step.decay = FM_ADAM, 1 - learning_rate * weight_decay
     step.beta_1, step.one_minus_beta_1 = beta_1, 1 - beta_1
     step.beta_2, step.one_minus_beta_2 = beta_2, 1 - beta_2
+    correct_bias(&step, learning_rate, beta_1, beta_2, epsilon, t)
     for task in prange((count + CHUNK - 1) // CHUNK, nogil=True, num_threads=n_threads, schedule="static"):
         i = task * CHUNK
         kernels.update(&weights[i], &moment_1[i], &moment_2[i], &dweights[i], min(CHUNK, count - i), &step)

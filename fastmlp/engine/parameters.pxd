@@ -7,6 +7,10 @@ from fastmlp.engine.layer cimport Layer
 from fastmlp.engine.matrix cimport Buffers, Matrix
 
 
+cdef void correct_bias(fm_step *constants, double learning_rate, double beta_1, double beta_2, double epsilon,
+                       Py_ssize_t t) noexcept nogil
+
+
 @cython.final
 cdef class Parameters:
     cdef readonly Py_ssize_t step           # of the optimizer, over its whole life
@@ -37,7 +41,7 @@ cdef class Parameters:
                             bint add) noexcept nogil
     cdef make_gradients(self, Py_ssize_t n)
     cdef Py_ssize_t slabs(self) noexcept nogil
-    cdef void correct_bias(self) noexcept nogil
+    cdef void begin_step(self) noexcept nogil
     cdef void sum(self, Py_ssize_t slab, Py_ssize_t n) noexcept nogil
     cdef void apply(self, Py_ssize_t slab) noexcept nogil
     cdef void add_squares(self, Py_ssize_t slab) noexcept nogil

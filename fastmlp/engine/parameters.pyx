@@ -5,12 +5,20 @@
 cimport cython
 from libc.math cimport pow, sqrt
 
-from fastmlp.engine.table cimport FM_ADAM, FM_PANEL, aligned, kernels
+from fastmlp.engine.table cimport FM_ADAM, FM_PANEL, aligned, fm_step, kernels
 from fastmlp.engine.layer cimport (
     Layer, block_gradient, blocks_of, make_layers, pack, panel_floats, unpack, update,
 )
 from fastmlp.engine.matrix cimport Buffers, Matrix
 from fastmlp.engine.program cimport SLAB
+
+
+cdef void correct_bias(fm_step *constants, double learning_rate, double beta_1, double beta_2, double epsilon,
+                       Py_ssize_t t) noexcept nogil:
+    """Take Adam's bias corrections of step t out of its loop: the last lines of section 2 of Kingma & Ba (2015)."""
+    cdef double correction = sqrt(1 - pow(beta_2, t))
+    constants.rate = learning_rate * correction / (1 - pow(beta_1, t))
+    constants.epsilon = epsilon * correction
 
 
 @cython.final
@@ -105,16 +113,12 @@ cdef class Parameters:
         self.constants.beta_1, self.constants.one_minus_beta_1 = self.beta_1, 1 - self.beta_1
         self.constants.beta_2, self.constants.one_minus_beta_2 = self.beta_2, 1 - self.beta_2
         self.constants.epsilon = self.epsilon
-        self.correct_bias()
+        self.begin_step()
 
-    cdef void correct_bias(self) noexcept nogil:
-        """What the number of the next step changes about Adam's constants."""
-        cdef Py_ssize_t t = self.step + 1
-        cdef double correction
+    cdef void begin_step(self) noexcept nogil:
+        """Take what the number of the next step changes about the constants."""
         if self.constants.rule == FM_ADAM:
-            correction = sqrt(1 - pow(self.beta_2, t))
-            self.constants.rate = self.learning_rate * correction / (1 - pow(self.beta_1, t))
-            self.constants.epsilon = self.epsilon * correction
+            correct_bias(&self.constants, self.learning_rate, self.beta_1, self.beta_2, self.epsilon, self.step + 1)
 
     # -- Gradients: straight into their update, or stored
 
