@@ -8,7 +8,6 @@ float64 NumPy, without `out` and `n_threads`, are in `fastmlp.reference`.
 
 from __future__ import annotations
 
-
 import numpy as np
 
 from fastmlp import arrays, checks, threads

@@ -543,7 +543,7 @@ BAD = [
     (kernels.losses, "loss", "hinge", ValueError, "cross_entropy, binary_cross_entropy, squared_error; not 'hinge'"),
     (kernels.losses, "targets", LABELS, TypeError, "targets must be an array of float32, not an array of int64"),
     (kernels.losses, "n_threads", 0, ValueError, "n_threads must be from 1 to 1024, not 0"),
-    (kernels.adam, "step", 0, ValueError, "step must be at least 1, not 0"),
+    (kernels.adam, "step", 0, ValueError, "step must be from 1 to 9007199254740992, not 0"),
     (kernels.adam, "step", 1.5, TypeError, "step must be a whole number, not 1.5"),
     (kernels.adam, "v", unaligned(ONES[4,]), ValueError, "v must be C-contiguous and aligned"),
     (kernels.adam, "weights", READ_ONLY[0], ValueError, "weights must be writable"),
