@@ -75,10 +75,9 @@ typedef struct {
     void (*count_nonzero)(ptrdiff_t *count, const float *x, ptrdiff_t n);
     /* Bit j of masks[i] says whether column j of row i of x (n, FM_PANEL) is not zero. */
     void (*mask)(uint64_t *masks, const float *x, ptrdiff_t n);
-    /* Lists the non-zero values of x (n, width): row i from entries[begin[i]] on, with room for `width`,
-     * a multiple of FM_PAD; the first column has index `first`. Sets end. */
-    void (*list)(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, const float *x, ptrdiff_t ldx, ptrdiff_t n,
-                 ptrdiff_t width, int32_t first);
+    /* Lists the non-zero values of x (width), a multiple of FM_PAD, for which entries has room; the first one has index
+     * `first`. */
+    void (*list)(fm_entry *entries, ptrdiff_t *count, const float *x, ptrdiff_t width, int32_t first);
     /* Lists the entries of n rows by column: those of column first + j from entries[begin[j]] on, with room for n;
      * their index is the row. Sets end. */
     void (*list_columns)(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, fm_sparse a, ptrdiff_t n,

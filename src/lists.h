@@ -35,9 +35,8 @@ INLINE fm_entry *list_row(fm_entry *entry, const float *x, ptrdiff_t width, int3
 }
 #endif
 
-static void list(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, const float *x, ptrdiff_t ldx, ptrdiff_t n,
-                 ptrdiff_t width, int32_t first) {
-    for (ptrdiff_t i = 0; i < n; i++) end[i] = list_row(entries + begin[i], x + i * ldx, width, first) - entries;
+static void list(fm_entry *entries, ptrdiff_t *count, const float *x, ptrdiff_t width, int32_t first) {
+    *count = list_row(entries, x, width, first) - entries;
 }
 
 static void list_columns(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, fm_sparse a, ptrdiff_t n,

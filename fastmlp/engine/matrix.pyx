@@ -64,7 +64,6 @@ cdef Matrix make_matrix(Py_ssize_t capacity, Py_ssize_t columns, Py_ssize_t bloc
     x.ld = width_of(columns, 0)
     x.ld_panel = capacity * x.ld
     x.block, x.blocks, x.capacity = block, blocks, capacity
-    set_chunks(&x, 0)
     return x
 
 
@@ -218,7 +217,7 @@ cdef ptrdiff_t list_row(fm_entry *entries, ptrdiff_t *begin, ptrdiff_t *end, Py_
                         const float *x, Py_ssize_t k, Py_ssize_t block, Py_ssize_t blocks) noexcept nogil:
     """List x (k) from entries[place] on, block after block; begin, end [b * stride]; return where its entries end."""
     cdef Py_ssize_t b, column, whole, rest
-    cdef ptrdiff_t next
+    cdef ptrdiff_t count
     cdef float tail[16]
     for b in range(blocks):
         column = b * block
@@ -226,13 +225,13 @@ cdef ptrdiff_t list_row(fm_entry *entries, ptrdiff_t *begin, ptrdiff_t *end, Py_
         whole = rest // FM_PAD * FM_PAD
         rest = rest - whole
         begin[b * stride] = place
-        kernels.list(entries, &next, &place, x + column, k, 1, whole, <int>column)
-        place = next
+        kernels.list(entries + place, &count, x + column, whole, <int>column)
+        place += count
         if rest > 0:
             memset(tail, 0, sizeof(tail))
             memcpy(tail, x + column + whole, 4 * rest)
-            kernels.list(entries, &next, &place, tail, FM_PAD, 1, FM_PAD, <int>(column + whole))
-            place = next
+            kernels.list(entries + place, &count, tail, FM_PAD, <int>(column + whole))
+            place += count
         end[b * stride] = place
     return place
 

@@ -53,8 +53,8 @@ cdef extern from "fastmlp.h" nogil:
         void (*is_finite)(int *finite, const float *x, ptrdiff_t n) noexcept nogil
         void (*count_nonzero)(ptrdiff_t *count, const float *x, ptrdiff_t n) noexcept nogil
         void (*mask)(uint64_t *masks, const float *x, ptrdiff_t n) noexcept nogil
-        void (*list)(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, const float *x,
-                     ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t width, int32_t first) noexcept nogil
+        void (*list)(fm_entry *entries, ptrdiff_t *count, const float *x, ptrdiff_t width,
+                     int32_t first) noexcept nogil
         void (*list_columns)(fm_entry *entries, ptrdiff_t *end, const ptrdiff_t *begin, fm_sparse a, ptrdiff_t n,
                              ptrdiff_t columns, int32_t first) noexcept nogil
         void (*copy)(float *out, ptrdiff_t ld_out, const float *x, ptrdiff_t ld_in, ptrdiff_t rows,
