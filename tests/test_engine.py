@@ -379,7 +379,7 @@ def test_lists_of_any_shape_hold_the_inputs(k, n, assert_close):
 
 @pytest.mark.parametrize("bias", [-6.0, 6.0], ids=["dead", "all positive"])
 def test_hidden_units_that_are_all_zero_or_never(bias, assert_close):
-    """Lists are dropped for the dense product where an epoch's batches are full, and come back with the next epoch."""
+    """Masks give way to the dense product where the batch before was full, and come back with the next epoch."""
     case = problem((70, 128, 130, 5), 300, loss="squared_error")
     layers = [layer.copy() for layer in matrices(case.parameters, case.sizes)]
     for layer in layers[:-1]:

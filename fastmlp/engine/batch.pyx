@@ -55,7 +55,7 @@ cdef class Batch:
         cdef Layer *layer
         cdef Matrix *h = self.h_of(set)
         cdef Matrix *dz = self.dz_of(set)
-        h[0] = self.rows.matrix(rows, masks, True, self.buffers)
+        h[0] = self.rows.matrix(rows, True, self.buffers)
         for l in range(1, self.n_layers):
             layer = &self.layers[l]
             here = masks and self.layers[l - 1].makes_zeros

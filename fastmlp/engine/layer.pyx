@@ -152,7 +152,7 @@ cdef void gradient(float *tile, Py_ssize_t ld, bint add, const Matrix *x, const 
                    Py_ssize_t width) noexcept nogil:
     """tile (rows, width) = x^T (rows, n) dz (n, width), from column `row` of a block of x on; stored or added."""
     cdef fm_dense dense
-    cdef Py_ssize_t chunk, i, k
+    cdef Py_ssize_t chunk, i, steps
     cdef const float *start = <const float *>tile if add else zeros
     cdef Py_ssize_t ld_start = ld if add else 0
     if x.listed:
@@ -162,14 +162,14 @@ cdef void gradient(float *tile, Py_ssize_t ld, bint add, const Matrix *x, const 
             start, ld_start = tile, ld
         return
     for i from 0 <= i < panels_of(n) by SPAN:
-        k = min(<Py_ssize_t>SPAN * FM_PANEL, n - i * FM_PANEL)
+        steps = min(<Py_ssize_t>SPAN * FM_PANEL, n - i * FM_PANEL)
         if x.masked:
             kernels.masked(tile, ld, start, ld_start, columns_masked(x, block, i, row), dz + i * FM_PANEL * ld_dz,
-                           ld_dz, rows, k, width)
+                           ld_dz, rows, steps, width)
         else:
             dense.data = x.data + block * x.ld_panel + i * FM_PANEL * x.ld + row
             dense.ld, dense.column, dense.ld_panel = 1, x.ld, FM_PANEL * x.ld
-            kernels.dense(tile, ld, start, ld_start, dense, dz + i * FM_PANEL * ld_dz, ld_dz, rows, k, width)
+            kernels.dense(tile, ld, start, ld_start, dense, dz + i * FM_PANEL * ld_dz, ld_dz, rows, steps, width)
         start, ld_start = tile, ld
 
 
@@ -181,19 +181,19 @@ cdef void product(float *c, Py_ssize_t ldc, const float *start, Py_ssize_t ld_st
     Of listed rows all columns.
     """
     cdef fm_dense dense
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, steps
     if x.listed:
         for i in range(x.blocks):
             kernels.sparse(c, ldc, start, ld_start, rows_of(x, first, i), b, ldb, n, width)
             start, ld_start = c, ldc
         return
     for i from 0 <= i < panels_of(k) by SPAN:
+        steps = min(<Py_ssize_t>SPAN * FM_PANEL, k - i * FM_PANEL)
         if x.masked:
             kernels.masked(c, ldc, start, ld_start, rows_masked(x, first, panel + i), b + i * FM_PANEL * ldb, ldb, n,
-                           min(<Py_ssize_t>SPAN * FM_PANEL, k - i * FM_PANEL), width)
+                           steps, width)
         else:
             dense.data = x.data + (panel + i) * x.ld_panel + first * x.ld
             dense.ld, dense.column, dense.ld_panel = x.ld, 1, x.ld_panel
-            kernels.dense(c, ldc, start, ld_start, dense, b + i * FM_PANEL * ldb, ldb, n,
-                          min(<Py_ssize_t>SPAN * FM_PANEL, k - i * FM_PANEL), width)
+            kernels.dense(c, ldc, start, ld_start, dense, b + i * FM_PANEL * ldb, ldb, n, steps, width)
         start, ld_start = c, ldc

@@ -18,7 +18,8 @@ cdef struct Matrix:
     # Columns go in blocks of `block`: a panel, or as many as lists are parted by
     Py_ssize_t block, blocks
 
-    # Hidden layers: which values of a row's panel are not zero, masks[panel * capacity + i], where they are kept, and
+    # Hidden layers, and X with fewer zeros than pay for lists: which values of a row's panel are not zero,
+    # masks[panel * capacity + i], where they are kept, and
     # whether products go by them; and the same for the transpose, which a weight gradient reads, in tiles of 64 by 64
     # [panel][tile][j][i]
     bint masked

@@ -78,7 +78,7 @@ cdef class Predictor:
         if self.rows is None:
             h[0] = make_input(rows, self.layers[0].k, self.layers[0].m, self.buffers)
         else:
-            h[0] = self.rows.matrix(rows, False, False, self.buffers)
+            h[0] = self.rows.matrix(rows, False, self.buffers)
         for l in range(1, self.n_layers):
             layer = &self.layers[l]
             h[l] = make_panels(rows, layer.k, self.layers[l - 1].makes_zeros and worth_skipping(layer.k, layer.m),

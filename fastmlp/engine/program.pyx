@@ -99,7 +99,8 @@ def beside(lists, n_threads):
 
 def share(tasks, i, count):
     """The i-th of `count` about equal runs of tasks."""
-    return tasks[len(tasks) * i // count : len(tasks) * (i + 1) // count]
+    first, n = strip(len(tasks), i, count)
+    return tasks[first : first + n]
 
 
 def strips(kind, layer, panels, n, n_threads):

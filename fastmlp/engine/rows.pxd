@@ -26,7 +26,7 @@ cdef class Rows:
     cdef start_lists(self, Py_ssize_t room)
     cdef list_dense(self, X, int n_threads)
     cdef check(self, Py_ssize_t k, Py_ssize_t m, bint labelled)
-    cdef Matrix matrix(self, Py_ssize_t capacity, bint masks, bint by_column, Buffers buffers)
+    cdef Matrix matrix(self, Py_ssize_t capacity, bint by_column, Buffers buffers)
     cdef int32_t *count_columns(self) except NULL
     cdef void gather(self, Matrix *x, Py_ssize_t place, const int64_t *rows, Py_ssize_t n) noexcept nogil
     cdef void take(self, Matrix *x, Py_ssize_t first, Py_ssize_t n) noexcept nogil

@@ -145,7 +145,7 @@ cdef class Rows:
         elif self.targets is None and labelled:
             raise ValueError("rows must have labels or targets")
 
-    cdef Matrix matrix(self, Py_ssize_t capacity, bint masks, bint by_column, Buffers buffers):
+    cdef Matrix matrix(self, Py_ssize_t capacity, bint by_column, Buffers buffers):
         """Room for a batch (capacity, k), with what a gradient reads by column where there is one."""
         cdef Matrix x
         if self.listed:
@@ -160,7 +160,7 @@ cdef class Rows:
                 else:
                     add_counted_column_lists(&x, self.count_columns(), buffers)
         else:
-            x = make_panels(capacity, self.k, masks and self.masked, buffers)
+            x = make_panels(capacity, self.k, self.masked, buffers)
             if x.masked and by_column:
                 add_transpose(&x, buffers)
         return x
