@@ -62,7 +62,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measure(name: str, peers: Sequence[str], options: argparse.Namespace, results: dict[str, Any]) -> None:
     quick, threads = options.quick, options.threads
     rounds = 1 if quick else ROUNDS
-    field = race.contenders(peers, threads)
     if name in TRAINING:
         workload = TRAINING[name].quick() if quick else TRAINING[name]
         field = race.contenders(peers, threads, workload.sparse)
@@ -70,7 +69,7 @@ def _measure(name: str, peers: Sequence[str], options: argparse.Namespace, resul
         results["training"].append({**race.train(workload, field, rounds), "left_out": left_out})
     elif name in PREDICTION:
         seconds = 0.02 if quick else 0.5
-        results["prediction"].append(race.predict(PREDICTION[name], field, rounds, seconds))
+        results["prediction"].append(race.predict(PREDICTION[name], race.contenders(peers, threads), rounds, seconds))
     elif name == "growth":
         results["growth"] = growth.grow(max(threads), quick, rounds)
         results["grid"] = grid.measure(threads, quick)

@@ -122,10 +122,13 @@ def draw(figure: Any, cells: Sequence[Cell]) -> None:
     axes = figure.subplots(len(kinds), len(groups) // len(kinds), squeeze=False).T.ravel()
     for one, (group, chosen) in zip(axes, groups.items(), strict=True):
         rows, columns = (list(dict.fromkeys(cell[axis] for cell in chosen)) for axis in ("row", "column"))
-        speeds = np.reshape([cell["gflops"] for cell in chosen], (len(rows), len(columns)))
+        speeds, crossed = (
+            np.reshape(values, (len(rows), len(columns)))
+            for values in ([cell["gflops"] for cell in chosen], slow(chosen))
+        )
         image = one.imshow(speeds, vmin=0, vmax=most, aspect="auto", cmap="viridis")
         for (i, j), speed in np.ndenumerate(speeds):
-            cross = " x" if slow(chosen)[i * len(columns) + j] else ""
+            cross = " x" if crossed[i, j] else ""
             one.text(j, i, f"{speed:.3g}{cross}", ha="center", va="center", color="r" if cross else "w", fontsize=8)
         one.set_xticks(range(len(columns)), [f"{column:g}" for column in columns])
         one.set_yticks(range(len(rows)), [f"{row:g}" for row in rows])
