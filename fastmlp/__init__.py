@@ -10,6 +10,7 @@ True
 
 import importlib
 import os
+from collections.abc import Sequence
 from types import ModuleType
 
 try:
@@ -50,13 +51,19 @@ def __getattr__(name: str) -> ModuleType:
     raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
 
 
-def load(path: str | bytes | os.PathLike[str], *, activation: str | None = None, loss: str | None = None) -> MLP:
+def load(
+    path: str | bytes | os.PathLike[str],
+    *,
+    activation: str | Sequence[str] | None = None,
+    loss: str | None = None,
+) -> MLP:
     """Read a network from a safetensors file that `MLP.save` or PyTorch wrote; see `fastmlp.files.load`.
 
     Parameters
     ----------
     path : path-like
-    activation, loss : str
+    activation : str or sequence of str
+    loss : str
         For dense layers that PyTorch or another program wrote, where the file does not say them. `loss` is then
         "cross_entropy" by default.
 

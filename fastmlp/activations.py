@@ -26,6 +26,8 @@ class Activation(NamedTuple):
         z -> h, for an array of any shape.
     derivative : callable
         h -> dh/dz. It takes the *output*, so that z need not be kept for the backward pass.
+    init : str
+        The initialisation that keeps the size of what passes through such layers: a name of `fastmlp.initial.INITS`.
     makes_zeros : bool
         Whether many outputs are exactly 0, which the engine then leaves out of the next products.
 
@@ -43,6 +45,7 @@ class Activation(NamedTuple):
     code: int
     forward: Callable[[ArrayLike], Float64]
     derivative: Callable[[ArrayLike], Float64]
+    init: str
     makes_zeros: bool = False
 
 
@@ -53,6 +56,7 @@ ACTIVATIONS: dict[str, Activation] = {
         code=1,
         forward=lambda z: np.maximum(float64(z), 0.0),
         derivative=lambda h: float64(np.greater(h, 0)),
+        init="he",
         makes_zeros=True,
     ),
     # LeCun et al. 1998, "Efficient BackProp", section 4.4, without its scaling constants.
@@ -60,6 +64,7 @@ ACTIVATIONS: dict[str, Activation] = {
         code=2,
         forward=lambda z: np.tanh(float64(z)),
         derivative=lambda h: 1.0 - float64(h) ** 2,
+        init="glorot",
     ),
     # 1 / (1 + exp(-z)). Rumelhart, Hinton & Williams 1986, equation 2. Written as exp(-log(1 + exp(-z))):
     # exp(-z) alone overflows from z = -710 down.
@@ -67,11 +72,13 @@ ACTIVATIONS: dict[str, Activation] = {
         code=3,
         forward=lambda z: np.exp(-np.logaddexp(0.0, -float64(z))),
         derivative=lambda h: float64(h) * (1.0 - float64(h)),
+        init="glorot",
     ),
     "identity": Activation(
         code=0,
         forward=lambda z: +float64(z),
         derivative=lambda h: np.ones_like(float64(h)),
+        init="glorot",
     ),
 }
 

@@ -1,6 +1,7 @@
 """What every call asks of its arguments that are no arrays: numbers, choices, names and paths."""
 
 import os
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from fastmlp import hints
 
-__all__ = ["boolean", "integer", "one_of", "path", "verbosity"]
+__all__ = ["boolean", "integer", "one_of", "one_or_each", "path", "verbosity"]
 
 
 def integer(name: str, value: object, least: int, most: int | None = None) -> int:
@@ -93,3 +94,24 @@ def one_of(name: str, value: object, names: Any) -> str:
         hint = hints.for_value(value, names)
         raise ValueError(f"{name} must be one of {', '.join(names)}; not {value!r:.80}{hint}")
     return value
+
+
+def one_or_each(name: str, value: object, names: Any, count: int | None, of: str) -> str | tuple[str, ...]:
+    """Return a name in the table `names` for all of `count` things, or one for each of them where those differ.
+
+    A `count` of None is any.
+
+    Examples
+    --------
+    >>> from fastmlp.checks import one_or_each
+    >>> one_or_each("activation", ["relu", "tanh"], ("relu", "tanh"), 2, "hidden layers")
+    ('relu', 'tanh')
+    >>> one_or_each("activation", ["relu", "relu"], ("relu", "tanh"), 2, "hidden layers")
+    'relu'
+    """
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return one_of(name, value, names)
+    each = tuple(one_of(f"{name}[{i}]", one, names) for i, one in enumerate(value))
+    if count is not None and len(each) != count:
+        raise ValueError(f"{name} must be one name, or one for each of the {count} {of}; not {len(each)}: {each!r:.80}")
+    return each[0] if len(set(each)) == 1 else each

@@ -121,6 +121,7 @@ def _train_and_report(options: argparse.Namespace, output: TextIO) -> None:
         seed=options.seed,
         n_threads=options.threads,
     )
+    options.init = network.init
     try:
         history = network.fit(
             X,
@@ -269,8 +270,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--init",
         choices=INITS,
-        default="he",
-        help="how the weights are drawn; normal: weights and biases from N(0, 1) (default: %(default)s)",
+        help="how the weights are drawn; normal: weights and biases from N(0, 1) (default: what fits the activation)",
     )
     train.add_argument(
         "--seed",

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
+from fastmlp.activations import ACTIVATIONS
 from fastmlp.arrays import Float32
 from fastmlp.layers import Layer
 
-__all__ = ["INITS", "initial_parameters"]
+__all__ = ["INITS", "fitting", "initial_parameters"]
 
 
-def initial_parameters(layers: Iterable[Layer], init: str, seed: int) -> Float32:
-    """Return the first parameters of all layers, flat, drawn layer by layer from the seed.
+def fitting(activation: str | Sequence[str]) -> str | tuple[str, ...]:
+    """Return the initialisation that suits the hidden layers' activation: of all layers, or of each where they differ.
+
+    The last layer is drawn as the one before it.
+
+    Examples
+    --------
+    >>> from fastmlp.initial import fitting
+    >>> fitting("relu"), fitting(("relu", "tanh"))
+    ('he', ('he', 'glorot', 'glorot'))
+    """
+    if isinstance(activation, str):
+        return ACTIVATIONS[activation].init
+    return tuple(ACTIVATIONS[name].init for name in (*activation, *(activation[-1:] or ["identity"])))
+
+
+def initial_parameters(layers: Sequence[Layer], init: str | Sequence[str], seed: int) -> Float32:
+    """Return the first parameters of all layers, flat, drawn layer by layer from the seed: by one init, or each by its.
 
     Examples
     --------
@@ -23,11 +41,14 @@ def initial_parameters(layers: Iterable[Layer], init: str, seed: int) -> Float32
     (26,)
     """
     generator = np.random.Generator(np.random.Philox(key=np.array([seed, 0], np.uint64)))
-    return np.concatenate([INITS[init](generator, layer.inputs, layer.units) for layer in layers])
+    inits = [init] * len(layers) if isinstance(init, str) else init
+    return np.concatenate(
+        [INITS[name](generator, layer.inputs, layer.units) for name, layer in zip(inits, layers, strict=True)]
+    )
 
 
-def _he(generator: np.random.Generator, k: int, m: int) -> Float32:
-    weights = generator.standard_normal(k * m, dtype=np.float32) * np.float32(np.sqrt(2 / k))
+def _by_fan_in(gain: float, generator: np.random.Generator, k: int, m: int) -> Float32:
+    weights = generator.standard_normal(k * m, dtype=np.float32) * np.float32(np.sqrt(gain / k))
     return np.concatenate([weights, np.zeros(m, np.float32)])
 
 
@@ -44,9 +65,11 @@ def _normal(generator: np.random.Generator, k: int, m: int) -> Float32:
 # Each takes a generator and a layer's k inputs and m units, and gives its weights, row by row, and then its bias.
 INITS: dict[str, Callable[[np.random.Generator, int, int], Float32]] = {
     # He et al. 2015, "Delving deep into rectifiers", section 2.2.
-    "he": _he,
+    "he": partial(_by_fan_in, 2),
     # Glorot & Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks", equation 16.
     "glorot": _glorot,
+    # LeCun et al. 1998, "Efficient BackProp", equation 16; for SELU, Klambauer et al. 2017, section 2.
+    "lecun": partial(_by_fan_in, 1),
     # As the tutorial does.
     "normal": _normal,
 }

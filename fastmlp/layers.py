@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -88,17 +88,20 @@ def checked_sizes(layer_sizes: Sequence[int]) -> tuple[int, ...]:
     return sizes
 
 
-def layers_of(layer_sizes: Sequence[int], activation: str) -> tuple[Layer, ...]:
-    """Return layers between these sizes, all with this activation but the last, whose outputs are the loss's logits.
+def layers_of(layer_sizes: Sequence[int], activation: str | Sequence[str]) -> tuple[Layer, ...]:
+    """Return layers between these sizes, with one activation for all hidden ones or one for each.
+
+    The last layer's outputs are the loss's logits.
 
     Examples
     --------
     >>> from fastmlp.layers import layers_of
-    >>> [layer.activation for layer in layers_of((3, 4, 2), "tanh")]
-    ['tanh', 'identity']
+    >>> [layer.activation for layer in layers_of((3, 4, 4, 2), ("tanh", "relu"))]
+    ['tanh', 'relu', 'identity']
     """
-    last = len(layer_sizes) - 2
-    return tuple(Layer(k, m, "identity" if i == last else activation) for i, (k, m) in enumerate(pairwise(layer_sizes)))
+    hidden = repeat(activation, len(layer_sizes) - 2) if isinstance(activation, str) else activation
+    names = chain(hidden, ["identity"])
+    return tuple(Layer(k, m, name) for (k, m), name in zip(pairwise(layer_sizes), names, strict=True))
 
 
 def layout(layers: Iterable[Layer]) -> Iterator[Parameter]:

@@ -14,7 +14,7 @@ from fastmlp.activations import ACTIVATIONS
 from fastmlp.arrays import Array, Float32
 from fastmlp.engine.prediction import PREDICT_ROWS, FewRows, Predictor
 from fastmlp.engine.rows import Rows
-from fastmlp.initial import INITS, initial_parameters
+from fastmlp.initial import INITS, fitting, initial_parameters
 from fastmlp.layers import Layer, checked_sizes, engine_layers, layers_of, n_parameters, views
 from fastmlp.losses import LOSSES, SOFTMAX
 from fastmlp.optimizers import Optimizer
@@ -36,20 +36,22 @@ _ATTRIBUTES = (
 
 
 class MLP:
-    """A multilayer perceptron: dense layers with one activation between them, and a loss at the end.
+    """A multilayer perceptron: dense layers with activations between them, and a loss at the end.
 
     Parameters
     ----------
     layer_sizes : sequence of int
         Inputs, units of each hidden layer, outputs: at least two numbers.
-    activation : {"relu", "tanh", "logistic", "identity"}, default "relu"
-        Of the hidden layers.
+    activation : {"relu", "tanh", "logistic", "identity"} or a sequence of these, default "relu"
+        Of all hidden layers, or of each.
     loss : {"cross_entropy", "binary_cross_entropy", "squared_error"}, default "cross_entropy"
         What `fit` minimises, and with it the activation of the outputs: softmax, logistic or none. See Notes.
-    init : {"he", "glorot", "normal"}, default "he"
+    init : {"he", "glorot", "lecun", "normal"}, a sequence of these, one for each layer, or None, default None
         "he": weights from N(0, 2 / fan_in) (He et al. 2015); "glorot": uniform within
-        sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010); both with biases 0. "normal": weights and biases from
-        N(0, 1), as the tutorial does.
+        sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010); "lecun": from N(0, 1 / fan_in) (LeCun et al. 1998); all
+        with biases 0. "normal": weights and biases from N(0, 1), as the tutorial does. None: for each hidden layer
+        what fits its activation, "he" for "relu" and "glorot" for the others; the outputs' layer is drawn as the one
+        before it.
     seed : int, default 0
         Of the first weights and of the order in which `fit` visits the rows. The same seed gives the same bits for
         any number of threads.
@@ -94,9 +96,9 @@ class MLP:
         self,
         layer_sizes: Sequence[int],
         *,
-        activation: str = "relu",
+        activation: str | Sequence[str] = "relu",
         loss: str = "cross_entropy",
-        init: str = "he",
+        init: str | Sequence[str] | None = None,
         seed: int = 0,
         n_threads: int | None = None,
     ) -> None:
@@ -115,16 +117,18 @@ class MLP:
         self,
         layer_sizes: Sequence[int],
         *,
-        activation: str,
+        activation: str | Sequence[str],
         loss: str = "cross_entropy",
-        init: str = "he",
+        init: str | Sequence[str] | None = None,
         seed: int = 0,
         n_threads: int | None = None,
     ) -> None:
-        self._activation = checks.one_of("activation", activation, ACTIVATIONS)
-        self._layers = layers_of(checked_sizes(layer_sizes), activation)
+        sizes = checked_sizes(layer_sizes)
+        self._activation = checks.one_or_each("activation", activation, ACTIVATIONS, len(sizes) - 2, "hidden layers")
+        self._layers = layers_of(sizes, self._activation)
         self._loss = checks.one_of("loss", loss, LOSSES)
-        self._init = checks.one_of("init", init, INITS)
+        init = fitting(self._activation) if init is None else init
+        self._init = checks.one_or_each("init", init, INITS, len(self._layers), "layers")
         self.seed = seed
         self.n_threads = n_threads
         m, least = self.layer_sizes[-1], LOSSES[loss].least_outputs
@@ -165,8 +169,8 @@ class MLP:
         return self.layers[0].inputs, *(layer.units for layer in self.layers)
 
     @property
-    def activation(self) -> str:
-        """Name of the hidden layers' activation."""
+    def activation(self) -> str | tuple[str, ...]:
+        """Name of the hidden layers' activation; the name of each where they differ."""
         return self._activation
 
     @property
@@ -175,8 +179,8 @@ class MLP:
         return self._loss
 
     @property
-    def init(self) -> str:
-        """How the first parameters were drawn."""
+    def init(self) -> str | tuple[str, ...]:
+        """How the first parameters were drawn; of each layer where that differs."""
         return self._init
 
     @property

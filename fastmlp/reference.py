@@ -211,8 +211,10 @@ def clip(gradients: Sequence[ArrayLike], clip_norm: float) -> list[Float64]:
     return [array * (clip_norm / norm) if norm > clip_norm else array for array in arrays]
 
 
-def forward(weights: Sequence[ArrayLike], biases: Sequence[ArrayLike], X: ArrayLike, activation: str) -> list[Float64]:
-    """Output of every layer for a batch X: [h_1, ..., h_(L-1), logits].
+def forward(
+    weights: Sequence[ArrayLike], biases: Sequence[ArrayLike], X: ArrayLike, activation: str | Sequence[str]
+) -> list[Float64]:
+    """Output of every layer for a batch X: [h_1, ..., h_(L-1), logits]; activation is of all of them, or of each.
 
     Examples
     --------
@@ -223,8 +225,8 @@ def forward(weights: Sequence[ArrayLike], biases: Sequence[ArrayLike], X: ArrayL
     """
     *hidden, last = zip(weights, biases, strict=True)
     outputs = [float64(X)]
-    for layer in hidden:
-        outputs.append(ACTIVATIONS[activation].forward(matmul_bias(outputs[-1], *layer)))
+    for layer, name in zip(hidden, _each(activation, len(hidden)), strict=True):
+        outputs.append(ACTIVATIONS[name].forward(matmul_bias(outputs[-1], *layer)))
     return [*outputs[1:], matmul_bias(outputs[-1], *last)]
 
 
@@ -234,7 +236,7 @@ def cost(
     X: ArrayLike,
     targets: ArrayLike,
     *,
-    activation: str,
+    activation: str | Sequence[str],
     loss: str,
     sample_weight: ArrayLike | None = None,
 ) -> float:
@@ -260,7 +262,7 @@ def gradients(
     X: ArrayLike,
     targets: ArrayLike,
     *,
-    activation: str,
+    activation: str | Sequence[str],
     loss: str,
     sample_weight: ArrayLike | None = None,
 ) -> tuple[float, list[Float64], list[Float64]]:
@@ -282,13 +284,14 @@ def gradients(
     batch_cost = float(shares @ LOSSES[loss].value(logits, rows))
 
     dz = shares[:, np.newaxis] * LOSSES[loss].gradient(logits, rows)
+    names = _each(activation, len(weights) - 1)
     dweights: list[Float64] = []
     dbiases: list[Float64] = []
     for i in reversed(range(len(weights))):
         dweights.insert(0, inputs[i].T @ dz)
         dbiases.insert(0, dz.sum(axis=0))
         if i > 0:
-            dz = (dz @ float64(weights[i]).T) * ACTIVATIONS[activation].derivative(inputs[i])
+            dz = (dz @ float64(weights[i]).T) * ACTIVATIONS[names[i - 1]].derivative(inputs[i])
     return batch_cost, dweights, dbiases
 
 
@@ -299,7 +302,7 @@ def train_step(
     X: ArrayLike,
     targets: ArrayLike,
     *,
-    activation: str,
+    activation: str | Sequence[str],
     loss: str,
     update: Callable[..., tuple[Float64, ...]],
     sample_weight: ArrayLike | None = None,
@@ -390,6 +393,11 @@ def shuffle(n: int, keys: ArrayLike) -> NDArray[np.int64]:
         a = a ^ mixed(b, odd) & np.uint32(2**low - 1)
     x = b << low | a
     return x[x < n].astype(np.int64)
+
+
+def _each(activation: str | Sequence[str], count: int) -> Sequence[str]:
+    """Names of so many hidden layers' activations."""
+    return [activation] * count if isinstance(activation, str) else activation
 
 
 def _target_rows(targets: ArrayLike, shape: tuple[int, ...], loss: str) -> Float64:

@@ -564,14 +564,34 @@ BAD_NETWORKS = {
         TypeError,
         "activation must be a string, one of relu, .* not <ufunc 'tanh'>",
     ),
-    "activation a layer": (
-        {"activation": ["relu", "tanh"]},
+    "too many activations": (
+        {"layer_sizes": (2, 3, 2), "activation": ["relu", "tanh"]},
+        ValueError,
+        r"activation must be one name, or one for each of the 1 hidden layers; not 2: \('relu', 'tanh'\)",
+    ),
+    "too few activations": (
+        {"layer_sizes": (2, 3, 3, 2), "activation": ("relu",)},
+        ValueError,
+        "one for each of the 2 hidden layers; not 1",
+    ),
+    "one activation unknown": (
+        {"layer_sizes": (2, 3, 3, 2), "activation": ("relu", "swoosh")},
+        ValueError,
+        r"activation\[1\] must be one of relu, .* not 'swoosh'",
+    ),
+    "one activation None": (
+        {"layer_sizes": (2, 3, 3, 2), "activation": [None, "relu"]},
         TypeError,
-        "activation must be a string, .* not \\['relu', 'tanh'\\]",
+        r"activation\[0\] must be a string, one of relu, .* not None",
+    ),
+    "too few inits": (
+        {"layer_sizes": (2, 3, 3, 2), "init": ("he", "glorot")},
+        ValueError,
+        "init must be one name, or one for each of the 3 layers; not 2",
     ),
     "unknown loss": ({"loss": "mse"}, ValueError, "loss must be one of cross_entropy, .* not 'mse'"),
     "loss None": ({"loss": None}, TypeError, "loss must be a string, one of cross_entropy, .* not None"),
-    "unknown init": ({"init": "zeros"}, ValueError, "init must be one of he, glorot, normal; not 'zeros'"),
+    "unknown init": ({"init": "zeros"}, ValueError, "init must be one of he, glorot, lecun, normal; not 'zeros'"),
     "seed None": ({"seed": None}, TypeError, "seed must be a whole number, not None"),
     "a negative seed": ({"seed": -1}, ValueError, "seed must be from 0 to 18446744073709551615, not -1"),
     "a huge seed": ({"seed": 2**64}, ValueError, "seed must be from 0 to .*, not 18446744073709551616"),

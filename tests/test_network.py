@@ -74,7 +74,12 @@ def test_what_the_parameters_stand_for_cannot_be_changed():
 
 @pytest.mark.parametrize(
     ("init", "std"),
-    [("he", lambda k, m: np.sqrt(2 / k)), ("glorot", lambda k, m: np.sqrt(2 / (k + m))), ("normal", lambda k, m: 1.0)],
+    [
+        ("he", lambda k, m: np.sqrt(2 / k)),
+        ("glorot", lambda k, m: np.sqrt(2 / (k + m))),
+        ("lecun", lambda k, m: np.sqrt(1 / k)),
+        ("normal", lambda k, m: 1.0),
+    ],
 )
 def test_initial_weights(init, std):
     net = MLP((900, 400, 500), init=init, seed=3)
@@ -95,7 +100,33 @@ def test_initial_weights(init, std):
         assert not biases.any()
 
 
-@pytest.mark.parametrize("init", ["he", "glorot", "normal"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_first_weights_fit_the_activation(activation):
+    net = MLP((20, 30, 5), activation=activation)
+    assert net.init == ACTIVATIONS[activation].init
+    np.testing.assert_array_equal(net.parameters, MLP((20, 30, 5), init=net.init).parameters)
+
+
+def test_each_layer_may_have_its_own_init():
+    net = MLP((20, 30, 10, 5), activation=("tanh", "relu"))
+    assert net.init == ("glorot", "he", "he")
+    np.testing.assert_array_equal(net.weights[0], MLP((20, 30, 5), init="glorot").weights[0])
+    assert MLP((20, 30, 5), init=["normal", "normal"]).init == "normal"
+    assert (MLP((3, 2)).init, MLP((3, 2), activation=()).init) == ("he", "glorot")
+
+
+def test_each_hidden_layer_may_have_its_own_activation(assert_close):
+    activation = tuple(ACTIVATIONS)
+    net = MLP((6, *(70,) * len(activation), 4), activation=activation, init="glorot")
+    assert net.activation == activation
+    assert [layer.activation for layer in net.layers] == [*activation, "identity"]
+    for n in (3, 40):
+        X = rows(n, 6)
+        assert_close(net.logits(X), expected_logits(net, X), "logits", 70 * len(activation))
+    assert MLP((3, 4, 5, 2), activation=["tanh", "tanh"]).activation == "tanh"
+
+
+@pytest.mark.parametrize("init", ["he", "glorot", "lecun", "normal"])
 def test_the_seed_determines_the_parameters(init):
     drawn = [MLP((20, 30, 5), init=init, seed=seed).parameters for seed in (0, 0, 1, 2**64 - 1)]
     np.testing.assert_array_equal(drawn[0], drawn[1])

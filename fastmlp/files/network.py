@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from io import BufferedIOBase
 from typing import Any
 
@@ -26,8 +26,9 @@ __all__ = ["load", "save"]
 
 
 _FORMAT = 1
-_ARGUMENTS = {"layer_sizes": list, "activation": str, "loss": str, "init": str, "seed": int}  # of MLP
-_FIELDS = {**_ARGUMENTS, "crc32": int}
+# Arguments of MLP, and what they are in JSON. A list of strings has one for each layer.
+_ARGUMENTS = {"layer_sizes": (list,), "activation": (str, list), "loss": (str,), "init": (str, list), "seed": (int,)}
+_FIELDS: dict[str, tuple[type, ...]] = {**_ARGUMENTS, "crc32": (int,)}
 
 
 def save(network: MLP, path: str | bytes | os.PathLike[str]) -> None:
@@ -83,7 +84,12 @@ def save(network: MLP, path: str | bytes | os.PathLike[str]) -> None:
         safetensors.write(stream, tensors, metadata)
 
 
-def load(path: str | bytes | os.PathLike[str], *, activation: str | None = None, loss: str | None = None) -> MLP:
+def load(
+    path: str | bytes | os.PathLike[str],
+    *,
+    activation: str | Sequence[str] | None = None,
+    loss: str | None = None,
+) -> MLP:
     """Load a network that ``save`` wrote, or the dense layers that PyTorch or another program wrote.
 
     Nothing in the file is executed, and no more memory is used than a network of the file's size takes.
@@ -97,7 +103,7 @@ def load(path: str | bytes | os.PathLike[str], *, activation: str | None = None,
         order, may have gaps, which ``ReLU``, ``Dropout`` and ``Flatten`` leave in the names of a ``Sequential``.
         Where a layer has no bias, it is 0.
     activation
-        Of the hidden layers: such a file does not say it. For a file of ``save`` it may be left out.
+        Of the hidden layers, or of each: such a file does not say it. For a file of ``save`` it may be left out.
     loss
         Likewise; default ``"cross_entropy"``.
 
@@ -130,9 +136,9 @@ def load(path: str | bytes | os.PathLike[str], *, activation: str | None = None,
     ('tanh', True)
     """
     path = checks.path("path", path)
-    given = {}
+    given: dict[str, Any] = {}
     if activation is not None:
-        given["activation"] = checks.one_of("activation", activation, ACTIVATIONS)
+        given["activation"] = checks.one_or_each("activation", activation, ACTIVATIONS, None, "hidden layers")
     if loss is not None:
         given["loss"] = checks.one_of("loss", loss, LOSSES)
     with open(path, "rb") as stream:
@@ -141,13 +147,15 @@ def load(path: str | bytes | os.PathLike[str], *, activation: str | None = None,
             network = _read(stream, given)
         except ValueError as error:
             raise FileFormatError(f"{path} ({size} bytes): {error}") from error
+    if activation is not None:
+        checks.one_or_each("activation", activation, ACTIVATIONS, len(network.layers) - 1, "hidden layers")
     for name, value in given.items():
         if value != getattr(network, name):
             raise ValueError(f"{name} must be {getattr(network, name)!r}, as {path} says, or left out; not {value!r}")
     return network
 
 
-def _read(stream: BufferedIOBase, given: dict[str, str]) -> MLP:
+def _read(stream: BufferedIOBase, given: dict[str, Any]) -> MLP:
     metadata, tensors = safetensors.read_header(stream)
     if "fastmlp" not in metadata:
         layers, arguments = _foreign(tensors, given)
@@ -197,7 +205,7 @@ def _shapes(layer_sizes: list[int]) -> Iterator[tuple[str, list[int]]]:
         yield f"{2 * layer}.{'weight' if name == 'weights' else name}", list(reversed(shape))
 
 
-def _foreign(tensors: Mapping[str, safetensors.Tensor], given: dict[str, str]) -> tuple[list[Dense], dict[str, Any]]:
+def _foreign(tensors: Mapping[str, safetensors.Tensor], given: dict[str, Any]) -> tuple[list[Dense], dict[str, Any]]:
     """Return the layers in another program's file, and the arguments of ``MLP`` for them."""
     try:
         layers, layer_sizes = dense_layers(tensors)
@@ -226,8 +234,11 @@ def _parse(text: str) -> dict[str, Any]:
     if wrong := fields.keys() ^ {"format", *_FIELDS}:
         raise ValueError(f"metadata keys must be {', '.join(_FIELDS)}; missing or unknown: {sorted(wrong)}")
     for name, wanted in _FIELDS.items():
-        if type(fields[name]) is not wanted:
-            raise ValueError(f"metadata key {name!r} must be {wanted.__name__}, got {fields[name]!r:.80}")
+        if type(fields[name]) not in wanted:
+            types = " or ".join(kind.__name__ for kind in wanted)
+            raise ValueError(f"metadata key {name!r} must be {types}, got {fields[name]!r:.80}")
+        if str in wanted and type(fields[name]) is list and not all(type(one) is str for one in fields[name]):
+            raise ValueError(f"metadata key {name!r} must be a list of str, got {fields[name]!r:.80}")
     if len(fields["layer_sizes"]) < 2 or not all(type(n) is int and n > 0 for n in fields["layer_sizes"]):
         raise ValueError(f"metadata key 'layer_sizes' must be two sizes or more, got {fields['layer_sizes']!r:.80}")
     return fields

@@ -63,6 +63,8 @@ def without_none(entries):
         ((5, 4, 3), {}),
         ((1, 1), {"loss": "squared_error", "seed": 2**40}),
         ((70, 130, 65, 10), {"activation": "tanh", "init": "normal", "seed": 3}),
+        ((7, 13, 6, 10), {"activation": ("tanh", "relu"), "init": ("he", "lecun", "normal")}),
+        ((7, 10), {"activation": ()}),
     ],
 )
 def test_round_trip(path, layer_sizes, arguments):
@@ -138,6 +140,17 @@ def test_what_the_file_says_may_be_said_again_but_not_contradicted(path):
         with pytest.raises(ValueError, match=f"^{name} must be '{said}', as .*, or left out; not '{value}'") as caught:
             load(path, **{name: value})
         assert not isinstance(caught.value, FileFormatError)
+
+
+def test_activations_of_each_layer_may_be_said_again_but_not_contradicted(path):
+    save(network_of((5, 4, 3, 2), activation=("tanh", "relu")), path)
+    assert load(path, activation=["tanh", "relu"]).activation == ("tanh", "relu")
+    with pytest.raises(ValueError, match=r"^activation must be \('tanh', 'relu'\), as .*; not 'relu'"):
+        load(path, activation="relu")
+    save(network_of((5, 4, 3, 2)), path)
+    assert load(path, activation=["relu", "relu"]).activation == "relu"
+    with pytest.raises(ValueError, match="one for each of the 2 hidden layers; not 3"):
+        load(path, activation=["relu"] * 3)
 
 
 @pytest.mark.parametrize("name", ["activation", "loss"])
@@ -245,11 +258,13 @@ def test_what_load_would_refuse_is_not_written(saved, value):
         ({"layer_sizes": [5, True, 3]}, "metadata key 'layer_sizes' must be"),
         ({"layer_sizes": [5, -4, 3]}, "metadata key 'layer_sizes' must be"),
         ({"layer_sizes": [5, 0, 3]}, "metadata key 'layer_sizes' must be"),
-        ({"activation": 3}, "metadata key 'activation' must be str, got 3"),
+        ({"activation": 3}, "metadata key 'activation' must be str or list, got 3"),
+        ({"activation": ["relu", "tanh"]}, "activation must be one name, or one for each of the 1 hidden layers"),
+        ({"activation": [3]}, r"metadata key 'activation' must be a list of str, got \[3\]"),
         ({"activation": "swoosh"}, "activation"),
         ({"loss": ["cross_entropy"]}, "metadata key 'loss' must be str"),
         ({"loss": "swoosh"}, "loss"),
-        ({"init": 1.5}, "metadata key 'init' must be str"),
+        ({"init": 1.5}, "metadata key 'init' must be str or list, got 1.5"),
         ({"init": "swoosh"}, "init"),
         ({"seed": 1.5}, "metadata key 'seed' must be int, got 1.5"),
         ({"seed": False}, "metadata key 'seed' must be int"),
