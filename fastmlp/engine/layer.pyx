@@ -142,9 +142,9 @@ cdef void block_gradient(float *out, const Layer *layer, const Matrix *x, const 
     gradient(out + (panel * (layer.k + 1) + row) * layer.ld, layer.ld, add, x, dz_panel, dz.ld, zeros, block, 0,
              end - row, n, width)
     if end == layer.k:
-        kernels.column_sums(sums, dz_panel, dz.ld, n, width)
-        for j in range(width):
-            bias[j] = bias[j] + sums[j] if add else sums[j]
+        kernels.column_sums(<float *>sums if add else bias, dz_panel, dz.ld, n, width)
+        for j in range(width if add else 0):
+            bias[j] += sums[j]
 
 
 cdef void gradient(float *tile, Py_ssize_t ld, bint add, const Matrix *x, const float *dz, Py_ssize_t ld_dz,
