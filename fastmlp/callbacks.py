@@ -10,6 +10,7 @@ from typing import Any
 
 from fastmlp import checks
 from fastmlp.network import MLP
+from fastmlp.optimizers import Optimizer
 from fastmlp.runs import History
 
 __all__ = ["Callback", "Progress", "ProgressBar"]
@@ -29,22 +30,29 @@ class Progress:
         Epochs of this call, and batches of an epoch.
     batch : int
         Batches done of the current epoch.
+    optimizer : SGD, Adam or AdamW
+        What is set about it holds from the next batch on: a learning rate in the place of a schedule, too.
+    stop : bool
+        False. True ends training: at an epoch's end, or within the epoch after the batch at hand; the history then
+        lacks that epoch.
 
     Examples
     --------
     >>> import fastmlp
     >>> from fastmlp.callbacks import Progress
     >>> from fastmlp.training import History
-    >>> Progress(fastmlp.MLP((2, 2)), History(), epochs=3, n_batches=10).batch
+    >>> Progress(fastmlp.MLP((2, 2)), History(), epochs=3, n_batches=10, optimizer=fastmlp.SGD()).batch
     0
     """
 
-    def __init__(self, network: MLP, history: History, epochs: int, n_batches: int) -> None:
+    def __init__(self, network: MLP, history: History, epochs: int, n_batches: int, optimizer: Optimizer) -> None:
         self.network = network
         self.history = history
         self.epochs = epochs
         self.n_batches = n_batches
         self.batch = 0
+        self.optimizer = optimizer
+        self.stop = False
 
 
 class Callback:
@@ -172,18 +180,12 @@ def epoch_line(history: History) -> str:
     --------
     >>> from fastmlp.callbacks import epoch_line
     >>> from fastmlp.training import History
-    >>> history = History()
-    >>> history.loss, history.seconds = [0.25], [1.5]
-    >>> epoch_line(history)
+    >>> epoch_line(History(loss=[0.25], seconds=[1.5]))
     'Epoch: 1 cost=0.2500 seconds=1.50'
     """
     values = {
         "cost": f"{history.loss[-1]:.4f}",
-        **{
-            name: f"{getattr(history, name)[-1]:.4f}"
-            for name in ("validation_loss", "validation_accuracy")
-            if getattr(history, name)
-        },
+        **{name: f"{values[-1]:.4f}" for name, values in history.items() if name.startswith("validation_")},
         "seconds": f"{history.seconds[-1]:.2f}",
     }
     return f"Epoch: {len(history.loss)} " + " ".join(f"{name}={value}" for name, value in values.items())

@@ -1,15 +1,16 @@
 """What every call asks of its arguments that are no arrays: numbers, choices, names and paths."""
 
+import math
 import os
-from collections.abc import Sequence
-from numbers import Integral
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
 from fastmlp import hints
 
-__all__ = ["boolean", "integer", "one_of", "one_or_each", "path", "verbosity"]
+__all__ = ["boolean", "integer", "number", "one_of", "one_or_each", "path", "verbosity"]
 
 
 def integer(name: str, value: object, least: int, most: int | None = None) -> int:
@@ -27,6 +28,26 @@ def integer(name: str, value: object, least: int, most: int | None = None) -> in
     if number < least or (most is not None and number > most):
         wanted = f"at least {least}" if most is None else f"from {least} to {most}"
         raise ValueError(f"{name} must be {wanted}, not {number}")
+    return number
+
+
+def number(name: str, value: object, wanted: str, valid: Callable[[float], bool], otherwise: str = "") -> float:
+    """Return a finite number for which `valid` holds, as `wanted` says; a message of a wrong type ends in `otherwise`.
+
+    Examples
+    --------
+    >>> from fastmlp.checks import number
+    >>> number("momentum", 0, "in [0, 1)", lambda x: 0 <= x < 1)
+    0.0
+    """
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, not {value!r:.80}{otherwise}")
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number beyond float's
+        number = math.inf
+    if not (math.isfinite(number) and valid(number)):
+        raise ValueError(f"{name} must be finite and {wanted}, not {number!r}")
     return number
 
 

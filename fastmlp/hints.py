@@ -58,7 +58,7 @@ _INSTEAD = {
         "fastmlp has no early stopping; validation_loss of the History that fit returns shows the best epoch"
     ),
     ("decay", "learning_rate_schedule", "lr_schedule", "lr_scheduler", "schedule", "scheduler"): (
-        "fastmlp has no schedules; another fit with another learning_rate goes on where the last one stopped"
+        "learning_rate takes schedules, as in fastmlp.Adam(learning_rate=fastmlp.schedules.Cosine(0.001))"
     ),
     ("clip_value", "clipvalue"): "optimizers clip a gradient by its norm, as in fastmlp.Adam(clip_norm=1.0)",
     ("batch_norm", "batch_normalization"): "fastmlp has no batch normalisation",

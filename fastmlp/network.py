@@ -31,7 +31,7 @@ SCATTERED = 8
 
 _ATTRIBUTES = (
     *("_layers", "_activation", "_loss", "_init", "_seed", "_n_threads"),
-    *("_parameters", "_state", "_few_rows"),
+    *("_parameters", "_state", "_history", "_few_rows"),
 )
 
 
@@ -141,6 +141,7 @@ class MLP:
     def _hold(self, parameters: Float32) -> None:
         self._parameters = parameters
         self._state: RunState | None = None
+        self._history = History()
         self._few_rows = self._reader()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -218,6 +219,11 @@ class MLP:
     def biases(self) -> tuple[Float32, ...]:
         """Bias of each layer, (n_out,): views of `parameters`, to be changed like `weights`."""
         return views(self.layers, self._parameters, "bias")
+
+    @property
+    def history(self) -> History:
+        """Of the last `fit`, also where an exception or Ctrl-C ended it: its whole epochs. Empty before the first."""
+        return self._history
 
     @hints.for_arguments
     def fit(

@@ -1,11 +1,10 @@
 """The optimizers: their hyper-parameters. The arithmetic is in the engine, and specified in `fastmlp.reference`."""
 
-import math
 from collections.abc import Callable
-from numbers import Real
 from typing import Literal, NamedTuple
 
 from fastmlp import checks, hints
+from fastmlp.schedules import Rate, checked_rate
 
 __all__ = ["OPTIMIZERS", "RULES", "SGD", "Adam", "AdamW", "Optimizer", "Rule", "checked_optimizer"]
 
@@ -47,7 +46,7 @@ class Optimizer:
     'adam'
     """
 
-    learning_rate: float
+    learning_rate: Rate
     clip_norm: float | None
 
     @property
@@ -78,8 +77,8 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float, default 0.01
-        Greater than 0.
+    learning_rate : float or schedule, default 0.01
+        Greater than 0; or one of `fastmlp.schedules`, or another function of (step, n_steps) that returns a rate.
     momentum : float, default 0.0
         In [0, 1).
     nesterov : bool, default False
@@ -103,7 +102,7 @@ class SGD(Optimizer):
     @hints.for_arguments
     def __init__(
         self,
-        learning_rate: float = 0.01,
+        learning_rate: Rate = 0.01,
         momentum: float = 0.0,
         nesterov: bool = False,
         *,
@@ -127,8 +126,8 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float, default 0.001
-        Greater than 0.
+    learning_rate : float or schedule, default 0.001
+        As in `SGD`.
     beta_1, beta_2 : float, default 0.9 and 0.999
         Decay of the two means a step, in [0, 1).
     epsilon : float, default 1e-8
@@ -151,7 +150,7 @@ class Adam(Optimizer):
     @hints.for_arguments
     def __init__(
         self,
-        learning_rate: float = 1e-3,
+        learning_rate: Rate = 1e-3,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
@@ -177,7 +176,7 @@ class AdamW(Adam):
 
     Parameters
     ----------
-    learning_rate, beta_1, beta_2, epsilon : float
+    learning_rate, beta_1, beta_2, epsilon
         As in `Adam`.
     weight_decay : float, default 0.01
         At least 0.
@@ -199,7 +198,7 @@ class AdamW(Adam):
     @hints.for_arguments
     def __init__(
         self,
-        learning_rate: float = 1e-3,
+        learning_rate: Rate = 1e-3,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
@@ -233,18 +232,7 @@ def checked_optimizer(optimizer: object) -> Optimizer:
 
 
 def _number(wanted: str, valid: Callable[[float], bool]) -> Callable[[str, object], float]:
-    def check(name: str, value: object) -> float:
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise TypeError(f"{name} must be a number, not {value!r:.80}")
-        try:
-            number = float(value)
-        except OverflowError:  # a whole number beyond float's
-            number = math.inf
-        if not (math.isfinite(number) and valid(number)):
-            raise ValueError(f"{name} must be finite and {wanted}, not {number!r}")
-        return number
-
-    return check
+    return lambda name, value: checks.number(name, value, wanted, valid)
 
 
 def _number_or_none(wanted: str, valid: Callable[[float], bool]) -> Callable[[str, object], float | None]:
@@ -253,7 +241,7 @@ def _number_or_none(wanted: str, valid: Callable[[float], bool]) -> Callable[[st
 
 
 _CHECKS: dict[str, Callable[[str, object], object]] = {
-    "learning_rate": _number("greater than 0", lambda x: x > 0),
+    "learning_rate": checked_rate,
     "momentum": _number("in [0, 1)", lambda x: 0 <= x < 1),
     "nesterov": checks.boolean,
     "beta_1": _number("in [0, 1)", lambda x: 0 <= x < 1),

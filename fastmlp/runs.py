@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, NamedTuple, Protocol
 
 from fastmlp.arrays import Float32
@@ -32,30 +33,46 @@ class Listener(Protocol):
         """After the last epoch."""
 
 
-class History:
-    """What a call of `fit` saw, one value an epoch.
+class History(dict[str, list[float]]):
+    """What a call of `fit` saw: a dictionary of lists with one value an epoch, which are attributes, too.
+
+    pandas takes it as it is: ``pandas.DataFrame(history)``.
 
     Attributes
     ----------
     loss : list of float
         Mean over the epoch's batches of each batch's mean loss, as the parameters moved.
     validation_loss, validation_accuracy : list of float
-        After the epoch, on the validation data; empty where there were none. No accuracy for "squared_error".
+        After the epoch, on the validation data; empty, and no keys, where there were none. No accuracy for
+        "squared_error". A metric of the user's own is validation_<its name>.
+    learning_rate : list of float
+        Of the epoch's last batch.
     seconds : list of float
         Time of the epoch's training, without validation and callbacks.
 
     Examples
     --------
     >>> from fastmlp.training import History
-    >>> History().loss
-    []
+    >>> history = History(loss=[0.5, 0.25])
+    >>> history.loss is history["loss"], history.validation_loss
+    (True, [])
     """
 
-    def __init__(self) -> None:
-        self.loss: list[float] = []
-        self.validation_loss: list[float] = []
-        self.validation_accuracy: list[float] = []
-        self.seconds: list[float] = []
+    def __getattr__(self, name: str) -> list[float]:
+        if name in self:
+            return self[name]
+        if name in ("loss", "validation_loss", "validation_accuracy", "learning_rate", "seconds"):
+            return []
+        raise AttributeError(f"History has no {name!r}; it has {', '.join(self)}")
+
+    def __setattr__(self, name: str, values: list[float]) -> None:
+        self[name] = values
+
+    def add(self, epoch: dict[str, float]) -> None:
+        """Take a whole epoch's values, one for each key."""
+        columns = [self[name] for name in epoch]
+        # In one call of C, within which no Ctrl-C is heard.
+        deque(map(list.append, columns, epoch.values()), maxlen=0)
 
     def __repr__(self) -> str:
         last = f", loss={self.loss[-1]:.4f}" if self.loss else ""

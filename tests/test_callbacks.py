@@ -339,8 +339,7 @@ def test_no_standard_error_at_all(capsys, monkeypatch):
 
 
 def test_the_line_of_an_epoch():
-    history = History()
-    history.loss, history.seconds = [2.0, 0.12347], [1.0, 61.237]
+    history = History(loss=[2.0, 0.12347], seconds=[1.0, 61.237])
     assert epoch_line(history) == "Epoch: 2 cost=0.1235 seconds=61.24"
     history.validation_loss = [3.0, 0.5]
     assert "validation_loss=0.5000 seconds" in epoch_line(history)

@@ -56,7 +56,7 @@ MISTAKES = [
     ("fit", "lr", RATE),
     ("fit", "n_epochs", "it is called epochs"),
     ("fit", "criterion", "write MLP(layer_sizes, loss=...)"),
-    ("fit", "scheduler", "fastmlp has no schedules; another fit with another learning_rate goes on"),
+    ("fit", "scheduler", "learning_rate takes schedules, as in fastmlp.Adam(learning_rate=fastmlp.sche"),
     ("Adam", "lr", "it is called learning_rate"),
     ("Adam", "betas", "there are two, as in fastmlp.Adam(beta_1=0.9, beta_2=0.999)"),
     ("Adam", "eps", "it is called epsilon"),

@@ -27,13 +27,14 @@ cdef class Parameters:
     cdef double *squares                    # of each slab's gradients
     cdef float clip                         # by which they are multiplied
     cdef fm_step constants
-    cdef double learning_rate, beta_1, beta_2, epsilon, clip_norm
+    cdef const double[:] rates              # of an epoch's batches
+    cdef double weight_decay, beta_1, beta_2, epsilon, clip_norm
     cdef Buffers buffers, gradient_buffers
     cdef load(self, const float[::1] parameters, moments, step)
     cdef store(self, float[::1] parameters, moments)
     cdef store_gradient(self, float[::1] gradient)
     cdef bint is_finite(self)
-    cdef set_optimizer(self, optimizer)
+    cdef set_optimizer(self, optimizer, rates, Py_ssize_t batch)
     cdef Py_ssize_t outputs(self) noexcept nogil
     cdef void update_block(self, Py_ssize_t l, const Matrix *x, const Matrix *dz, Py_ssize_t i,
                            Py_ssize_t n) noexcept nogil
@@ -41,7 +42,7 @@ cdef class Parameters:
                             bint add) noexcept nogil
     cdef make_gradients(self, Py_ssize_t n)
     cdef Py_ssize_t slabs(self) noexcept nogil
-    cdef void begin_step(self) noexcept nogil
+    cdef void begin_step(self, Py_ssize_t batch) noexcept nogil
     cdef void sum(self, Py_ssize_t slab, Py_ssize_t n) noexcept nogil
     cdef void apply(self, Py_ssize_t slab) noexcept nogil
     cdef void add_squares(self, Py_ssize_t slab) noexcept nogil

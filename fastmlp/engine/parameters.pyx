@@ -5,6 +5,8 @@
 cimport cython
 from libc.math cimport pow, sqrt
 
+import numpy as np
+
 from fastmlp.engine.table cimport FM_ADAM, FM_PANEL, aligned, fm_step, kernels
 from fastmlp.engine.layer cimport (
     Layer, block_gradient, blocks_of, make_layers, pack, panel_floats, unpack, update,
@@ -99,26 +101,31 @@ cdef class Parameters:
 
     # -- The optimizer
 
-    cdef set_optimizer(self, optimizer):
-        """Take its hyper-parameters: the `code` of its rule (an fm_rule) and those that it has."""
+    cdef set_optimizer(self, optimizer, rates, Py_ssize_t batch):
+        """Take its hyper-parameters, the `code` of its rule (an fm_rule) and those that it has, for a batch at hand.
+
+        The learning rates, (n,), are those of an epoch's batches, the last one of all after it, too.
+        """
         cdef int rule = optimizer.code
+        self.rates = np.asarray(rates, np.float64)
         self.clip_norm = getattr(optimizer, "clip_norm", None) or 0.0
         self.constants.rule = rule
-        self.learning_rate = optimizer.learning_rate
+        self.weight_decay = getattr(optimizer, "weight_decay", 0.0)
         self.beta_1 = optimizer.beta_1 if rule == FM_ADAM else optimizer.momentum
         self.beta_2 = optimizer.beta_2 if rule == FM_ADAM else 0.0
         self.epsilon = optimizer.epsilon if rule == FM_ADAM else 0.0
-        self.constants.rate = self.learning_rate
-        self.constants.decay = 1 - self.learning_rate * getattr(optimizer, "weight_decay", 0.0)
         self.constants.beta_1, self.constants.one_minus_beta_1 = self.beta_1, 1 - self.beta_1
         self.constants.beta_2, self.constants.one_minus_beta_2 = self.beta_2, 1 - self.beta_2
         self.constants.epsilon = self.epsilon
-        self.begin_step()
+        self.begin_step(batch)
 
-    cdef void begin_step(self) noexcept nogil:
-        """Take what the number of the next step changes about the constants."""
+    cdef void begin_step(self, Py_ssize_t batch) noexcept nogil:
+        """Take what the next step changes about the constants: the learning rate of that batch, and its number."""
+        cdef double learning_rate = self.rates[min(batch, self.rates.shape[0] - 1)]
+        self.constants.rate = learning_rate
+        self.constants.decay = 1 - learning_rate * self.weight_decay
         if self.constants.rule == FM_ADAM:
-            correct_bias(&self.constants, self.learning_rate, self.beta_1, self.beta_2, self.epsilon, self.step + 1)
+            correct_bias(&self.constants, learning_rate, self.beta_1, self.beta_2, self.epsilon, self.step + 1)
 
     # -- Gradients: straight into their update, or stored
 

@@ -117,9 +117,9 @@ cdef class Trainer(Team):
         """Whether the network, the optimizer's state and the cost are."""
         return self.parameters.is_finite() and isfinite(self.cost)
 
-    def set_optimizer(self, optimizer):
-        """Take an optimizer's hyper-parameters; clipping begins, or ends, with the next epoch."""
-        self.parameters.set_optimizer(optimizer)
+    def set_optimizer(self, optimizer, rates=None):
+        """Take its hyper-parameters, and the batches' own learning rates; clipping begins, or ends, with an epoch."""
+        self.parameters.set_optimizer(optimizer, [optimizer.learning_rate] if rates is None else rates, self.batch)
 
     # -- Room for a batch of these rows, and its program
 
@@ -228,7 +228,7 @@ cdef class Trainer(Team):
         cdef Py_ssize_t first = self.batch * self.batch_size
         self.enter(0)
         self.at_hand.weigh(&self.order[first], min(self.batch_size, self.order.shape[0] - first))
-        self.parameters.begin_step()
+        self.parameters.begin_step(self.batch)
         self.at_hand.choose_forms(self.part_rows if self.batch > 0 else 0)
 
     cdef const int64_t *part(self) noexcept nogil:

@@ -20,6 +20,7 @@ from fastmlp.network import MLP
 from fastmlp.optimizers import Optimizer, checked_optimizer
 from fastmlp.rows import Targets, checked_examples, checked_shapes, checked_weights, column_names
 from fastmlp.runs import History, Listener, RunState
+from fastmlp.schedules import try_rates
 from fastmlp.sparse import SparseRows
 from fastmlp.training.loop import Run, orders
 from fastmlp.training.state import first_state
@@ -73,6 +74,7 @@ def fit(
         network._require_finite()
         network._require_writable()
         data = _data(network, X, y, sample_weight, validation_data, shuffle=shuffle)
+        try_rates(optimizer.learning_rate, epochs * -(-len(data.rows) // batch_size))
         return _train(
             network,
             data,
@@ -154,10 +156,18 @@ def _train(
     state = first_state(network, optimizer)
     trainer, rows = _engine(network, data, batch_size)
     trainer.load(network.parameters, state.moments, state.step)
-    progress = Progress(network, History(), epochs, n_batches=-(-rows.n // batch_size))
-    run = Run(trainer, progress, callbacks, rows=rows, optimizer=optimizer, state=state, validation=data.validation)
+    progress = Progress(network, _history(network, data), epochs, -(-rows.n // batch_size), optimizer)
+    run = Run(trainer, progress, callbacks, rows=rows, state=state, validation=data.validation)
+    network._history = progress.history
     run.train(islice(orders(rows.n, network.seed, state.epoch, shuffle), epochs))
     return progress.history
+
+
+def _history(network: MLP, data: _Data) -> History:
+    """Return a history of no epoch yet, with a column for all that there will be."""
+    scores = ["loss", "accuracy"] if LOSSES[network.loss].targets != "values" else ["loss"]
+    judged = [] if data.validation is None else [f"validation_{name}" for name in scores]
+    return History({name: [] for name in ("loss", *judged, "learning_rate", "seconds")})
 
 
 def _engine(network: MLP, data: _Data, batch_size: int) -> tuple[Trainer, Rows]:

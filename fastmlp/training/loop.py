@@ -17,9 +17,9 @@ from fastmlp.engine import operations
 from fastmlp.engine.rows import Rows
 from fastmlp.engine.trainer import Trainer
 from fastmlp.errors import DivergenceError
-from fastmlp.optimizers import Optimizer
 from fastmlp.rows import Targets
 from fastmlp.runs import RunState
+from fastmlp.schedules import Rate, rates
 from fastmlp.training.state import collect, commit
 
 __all__ = ["Run", "orders"]
@@ -32,12 +32,11 @@ class Run:
     ----------
     trainer : Trainer
     progress : Progress
-        Of the network that is trained, with the history that the run writes.
+        Of the network that is trained, with the history that the run writes, and the optimizer: it is read before each
+        epoch and after each slice, as callbacks may change its numbers.
     callbacks : sequence of Callback
     rows : Rows
         What it trains on.
-    optimizer : Optimizer
-        Read before each epoch and after each slice, as callbacks may change its numbers.
     state : RunState
         That the engine began with.
     validation : (rows, Targets) or None
@@ -56,14 +55,13 @@ class Run:
         callbacks: Sequence[Callback],
         *,
         rows: Rows,
-        optimizer: Optimizer,
         state: RunState,
         validation: tuple[Any, Targets] | None,
     ) -> None:
         self.network = progress.network
         self.trainer = trainer
         self.rows = rows
-        self.optimizer = optimizer
+        self.optimizer = progress.optimizer
         # State and, if callbacks may write them, parameters that engine and network have in common since they met.
         self.state = state
         self.progress = progress
@@ -82,11 +80,7 @@ class Run:
                     told.append(callback)
                     callback.on_fit_begin(self.progress)
                 self._load()
-                for order in orders:
-                    self._train_epoch(order)
-                    for callback in self.callbacks:
-                        callback.on_epoch_end(self.progress)
-                    self._load()
+                self._train_epochs(orders)
             except KeyboardInterrupt:
                 with suppress(DivergenceError):  # then there is nothing to keep
                     self._keep()
@@ -96,7 +90,20 @@ class Run:
             raise
         _tell_the_end(told, self.progress, None)
 
-    def _train_epoch(self, order: NDArray[np.int64]) -> None:
+    def _train_epochs(self, orders: Iterable[NDArray[np.int64]]) -> None:
+        for order in orders:
+            if self.progress.stop:
+                break
+            seconds = self._train_epoch(order)
+            if self.trainer.batch < self.trainer.n_batches:
+                break
+            self._record(seconds)
+            for callback in self.callbacks:
+                callback.on_epoch_end(self.progress)
+            self._load()
+
+    def _train_epoch(self, order: NDArray[np.int64]) -> float:
+        """Train an epoch, or as much of it as callbacks want. Return the seconds taken."""
         before = self.network._snapshot() if self.watched else None  # else an epoch that fails writes nothing
         try:
             seconds = self._run_batches(order)
@@ -107,21 +114,24 @@ class Run:
             if before is not None:
                 commit(self.network, *before)
             raise
-        history = self.progress.history
-        history.seconds.append(seconds)
-        history.loss.append(self.trainer.cost)
+        return seconds
+
+    def _record(self, seconds: float) -> None:
+        """Add an epoch to the history, and what the network is worth after it."""
+        epoch = {"loss": self.trainer.cost, "learning_rate": float(self.rates[-1]), "seconds": seconds}
         if self.validation is not None:
             scores = self.network._evaluate(*self.validation)
-            history.validation_loss.append(scores["loss"])
-            if "accuracy" in scores:
-                history.validation_accuracy.append(scores["accuracy"])
+            epoch |= {f"validation_{name}": value for name, value in scores.items()}
+        history = self.progress.history
+        history.add({name: epoch[name] for name in history})
 
     def _run_batches(self, order: NDArray[np.int64]) -> float:
         """Take an epoch's batches in slices; between two of them Python handles signals. Return the seconds taken."""
         seconds = 0.0
-        self.trainer.set_optimizer(self.optimizer)
+        self._choose_rates()
+        self.trainer.set_optimizer(self.optimizer, self.rates)
         self.trainer.start_epoch(self.rows, order)
-        while self.trainer.batch < self.trainer.n_batches:
+        while self.trainer.batch < self.trainer.n_batches and not self.progress.stop:
             started = time.perf_counter()
             self.trainer.run()
             seconds += time.perf_counter() - started
@@ -135,8 +145,16 @@ class Run:
                 callback.on_batches(self.progress)
             if self.watched:
                 self._load()
-            self.trainer.set_optimizer(self.optimizer)
+            if self.optimizer.learning_rate is not self.learning_rate:
+                self._choose_rates()
+            self.trainer.set_optimizer(self.optimizer, self.rates)
         return seconds
+
+    def _choose_rates(self) -> None:
+        """The learning rates of the epoch's batches, by what the optimizer has for one now."""
+        self.learning_rate: Rate = self.optimizer.learning_rate
+        n, done = self.progress.n_batches, len(self.progress.history.loss)
+        self.rates = rates(self.learning_rate, range(done * n, (done + 1) * n), self.progress.epochs * n)
 
     def _keep(self) -> None:
         """Give the network what the engine has done since they met."""

@@ -112,13 +112,15 @@ def test_one_value_an_epoch(blobs):
     X, y = blobs(60)
     net = MLP((2, 8, 3))
     history = net.fit(X, y, epochs=4, batch_size=7, validation_data=(X[:20], y[:20]), **QUIET)
-    for values in vars(history).values():
+    assert list(history) == ["loss", "validation_loss", "validation_accuracy", "learning_rate", "seconds"]
+    for values in history.values():
         assert len(values) == 4
         assert all(type(value) is float for value in values)
     assert all(seconds > 0 for seconds in history.seconds)
     assert repr(history) == f"History(epochs=4, loss={history.loss[-1]:.4f})"
     history = net.fit(X, y, epochs=1, **QUIET)
-    assert [len(values) for values in vars(history).values()] == [1, 0, 0, 1]
+    assert {name: len(values) for name, values in history.items()} == {"loss": 1, "learning_rate": 1, "seconds": 1}
+    assert history.validation_loss == history.validation_accuracy == []
     assert repr(fastmlp.training.History()) == "History(epochs=0)"
 
 

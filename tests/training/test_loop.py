@@ -97,6 +97,41 @@ def test_a_rate_that_changes_within_an_epoch_holds_from_the_next_slice():
     assert not np.array_equal(seen[0], network().parameters)
 
 
+@pytest.mark.parametrize("occasion", ["on_batches", "on_epoch_end"])
+def test_stop_ends_training_after_the_batch_at_hand(occasion):
+    """What is done of an epoch is kept, which a callback's exception would undo."""
+
+    class Stop(Callback):
+        def stop(self, progress):
+            done.append(progress.network._state.step)
+            progress.stop = len(done) == 2
+
+    done, stop = [], Stop()
+    setattr(stop, occasion, stop.stop)
+    net, other = network(), network()
+    history = fit(net, SGD(0.1), epochs=9, batch_size=1, callbacks=[stop])
+    whole, rest = divmod(done[-1], 40)
+    assert len(done) == 2
+    assert history == net.history
+    assert len(history.loss) == len(history.learning_rate) == len(history.seconds) == whole
+    assert (net._state.step, net._state.epoch) == (done[-1], whole)
+    for epoch in range(whole + 1):
+        order = next(orders(40, 0, epoch, shuffle=True))[: 40 if epoch < whole else rest]
+        if len(order):
+            other.fit(X[order], Y[order], epochs=1, batch_size=1, optimizer=SGD(0.1), shuffle=False, verbose=False)
+    np.testing.assert_array_equal(net.parameters, other.parameters)
+
+
+def test_stop_before_the_first_batch(state):
+    class Stop(Callback):
+        def on_fit_begin(self, progress):
+            progress.stop = True
+
+    net = network()
+    assert fit(net, SGD(0.1), callbacks=[Stop()]) == {"loss": [], "learning_rate": [], "seconds": []}
+    assert state(net) == state(network())
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("occasion", ["on_fit_begin", "on_batches", "on_epoch_end"])
 def test_what_is_not_finite_is_refused_and_taken_back(occasion, value, state):
