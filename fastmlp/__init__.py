@@ -20,7 +20,7 @@ except ImportError as error:
 
     refuse_import(error)
 
-from fastmlp import callbacks, kernels, schedules, training
+from fastmlp import augment, callbacks, kernels, schedules, training
 from fastmlp.config import __version__ as __version__
 from fastmlp.config import show_config
 from fastmlp.datasets import load_mnist
@@ -35,6 +35,7 @@ __all__ = [
     "AdamW",
     "DivergenceError",
     "FileFormatError",
+    "augment",
     "callbacks",
     "kernels",
     "load",

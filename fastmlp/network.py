@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastmlp import checks, hints, kernels, metrics, threads
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.arrays import Array, Float32
+from fastmlp.augment import Distortion
 from fastmlp.engine.prediction import PREDICT_ROWS, FewRows, Predictor
 from fastmlp.engine.rows import Rows
 from fastmlp.initial import INITS, fitting, initial_parameters
@@ -236,6 +237,7 @@ class MLP:
         optimizer: Optimizer | None = None,
         validation_data: tuple[ArrayLike, ArrayLike] | None = None,
         sample_weight: ArrayLike | None = None,
+        augment: Distortion | None = None,
         shuffle: bool = True,
         callbacks: Sequence[Listener] = (),
         verbose: bool | int = True,
@@ -260,6 +262,8 @@ class MLP:
             Evaluated after each epoch.
         sample_weight : array (n,) or None
             Not negative. The cost of a batch is the mean of its rows' losses by these weights.
+        augment : fastmlp.augment.Affine, Elastic or Compose; optional
+            Distorts the rows, which are images, anew each epoch.
         shuffle : bool, default True
             A new order of the rows each epoch, drawn from the seed.
         callbacks : sequence of fastmlp.callbacks.Callback
@@ -309,6 +313,7 @@ class MLP:
             optimizer=optimizer,
             validation_data=validation_data,
             sample_weight=sample_weight,
+            augment=augment,
             shuffle=shuffle,
             callbacks=callbacks,
             verbose=verbose,

@@ -22,7 +22,6 @@ names of `fastmlp.activations` and `fastmlp.losses`.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,6 +37,7 @@ __all__ = [
     "forward",
     "gradients",
     "matmul_bias",
+    "mixed",
     "relu",
     "relu_backward",
     "sgd",
@@ -364,6 +364,20 @@ def train_step(
     return batch_cost, parameters[:depth], parameters[depth:], [new[1:] for new in updated]
 
 
+def mixed(x: ArrayLike, key: ArrayLike) -> NDArray[np.uint32]:
+    """32 bits made of 32 bits and a key, on which all random numbers of the engine rest: one to one for each key.
+
+    Examples
+    --------
+    >>> from fastmlp.reference import mixed
+    >>> len(set(mixed(range(1000), key=7).tolist()))
+    1000
+    """
+    x = (np.asarray(x, np.uint32) ^ np.asarray(key, np.uint32)) * np.uint32(0x9E3779B1)
+    x = (x ^ x >> np.uint32(15)) * np.uint32(0x85EBCA77)
+    return np.asarray(x ^ x >> np.uint32(13), np.uint32)
+
+
 def shuffle(n: int, keys: ArrayLike) -> NDArray[np.int64]:
     """The numbers from 0 to n - 1 in the order that six 32-bit keys decide.
 
@@ -378,12 +392,6 @@ def shuffle(n: int, keys: ArrayLike) -> NDArray[np.int64]:
     >>> sorted(shuffle(5, [1, 2, 3, 4, 5, 6]).tolist())
     [0, 1, 2, 3, 4]
     """
-
-    def mixed(x: NDArray[Any], key: np.uint32) -> NDArray[Any]:
-        x = (x ^ key) * np.uint32(0x9E3779B1)
-        x = (x ^ x >> 15) * np.uint32(0x85EBCA77)
-        return x ^ x >> 13
-
     bits = max(10, (n - 1).bit_length())
     low = (bits + 1) // 2
     x = np.arange(2**bits, dtype=np.uint32)

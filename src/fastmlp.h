@@ -56,6 +56,19 @@ typedef struct {
     float rate, decay, beta_1, one_minus_beta_1, beta_2, one_minus_beta_2, epsilon;
 } fm_step;
 
+/* What is drawn for an image: an affine map of its own about the image's centre, each number uniform from low to high;
+ * columns count to the right, rows down, and the rotation, in radians, goes the other way than the clock's hands. */
+enum fm_affine { FM_ROTATION, FM_SCALE_X, FM_SCALE_Y, FM_SHEAR, FM_SHIFT_X, FM_SHIFT_Y, FM_AFFINE };
+
+/* How images (height, width) are put out of shape: by an affine map, and by a field of displacements, uniform in [-1,
+ * 1] before along_columns (height, height) from the left and along_rows (width, padded width) from the right smooth it;
+ * along_rows is NULL where there is none. */
+typedef struct {
+    ptrdiff_t height, width;
+    float low[FM_AFFINE], high[FM_AFFINE];
+    const float *along_rows, *along_columns;
+} fm_distortion;
+
 typedef struct {
     const char *name;
 
@@ -117,6 +130,11 @@ typedef struct {
 
     /* The numbers from 0 to n - 1, n at most 2^32, in an order that 6 keys decide. */
     void (*shuffle)(int64_t *order, const uint32_t *keys, ptrdiff_t n);
+
+    /* An image (height, width), put out of shape by what the epoch's 2 keys and the row decide; pixels beyond it are 0.
+     * scratch has room for 4 fields (height, padded width), and an image with a frame of a pixel. */
+    void (*distort)(float *out, float *scratch, const float *image, const fm_distortion *how, const uint32_t *epoch,
+                    uint32_t row);
 } fm_kernels;
 
 /* The instruction sets compiled in, best first, closed by NULL; and whether this processor runs one of them. */

@@ -36,6 +36,7 @@ INLINE vec splat(float value) { return value - (vec){0}; }
 #include "losses.h"
 #include "optimizers.h"
 #include "random.h"
+#include "images.h"
 /* clang-format on */
 
 const fm_kernels TABLE = {
@@ -62,4 +63,5 @@ const fm_kernels TABLE = {
     .sparse_update = sparse_update,
     .masked_update = masked_update,
     .shuffle = shuffle,
+    .distort = distort,
 };

@@ -1,9 +1,23 @@
-/* The order of the rows, as a function of keys. */
+/* Random numbers as functions of keys: draws, and the order of the rows. */
 
 INLINE uint32_t mixed(uint32_t x, uint32_t key) {
     x = (x ^ key) * 0x9E3779B1u;
     x = (x ^ x >> 15) * 0x85EBCA77u;
     return x ^ x >> 13;
+}
+
+/* 64 bits that tell one stream of draws from another: of an epoch, or of a row in it. */
+typedef struct {
+    uint32_t a, b;
+} fm_key;
+
+/* 32 bits, as a function of a key and a place in its stream. */
+INLINE uint32_t draw(fm_key key, uint32_t place) { return mixed(mixed(place, key.a), key.b); }
+
+/* The key of a row, from that of the epoch. */
+INLINE fm_key key_of(fm_key epoch, uint32_t row) {
+    const fm_key other = {epoch.b, epoch.a};
+    return (fm_key){draw(epoch, row), draw(other, row)};
 }
 
 /* A Feistel network (Luby & Rackoff 1988) permutes the numbers of `bits` bits, and those from n on are left out. Each

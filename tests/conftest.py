@@ -36,6 +36,7 @@ TOLERANCES = {
     "softmax_cross_entropy": 2,
     "losses": 2,
     "adam": 2,
+    "distort": 2,
     # of the engine: several products, one after the other
     "logits": 2,
     "cost": 2,

@@ -12,9 +12,10 @@
 
 #define LENGTH(array) ((int)(sizeof(array) / sizeof *(array)))
 
-_Static_assert(sizeof(fm_kernels) == 23 * sizeof(void *), "a name and 22 kernels: check the new one as well");
+_Static_assert(sizeof(fm_kernels) == 24 * sizeof(void *), "a name and 23 kernels: check the new one as well");
 
 static const ptrdiff_t SIZES[] = {1, 2, 3, 7, 63, 64, 65, 100, 113};
+static const ptrdiff_t IMAGES[] = {1, 2, 15, 28, 70}; /* heights and widths */
 
 /* ---- Memory and numbers ----------------------------------------------------------------------------------------- */
 
@@ -477,7 +478,67 @@ static void check_updates_of_products(const fm_kernels *f, ptrdiff_t n, ptrdiff_
                 k, width);
 }
 
+/* ---- Images ----------------------------------------------------------------------------------------------------- */
+
+static uint32_t draw(const uint32_t *key, uint32_t place) { return mixed(mixed(place, key[0]), key[1]); }
+
+/* Pixel (y, x) of the field that half of the draws' bits make, smoothed. */
+static double smoothed(const fm_distortion *how, const uint32_t *key, int shift, ptrdiff_t y, ptrdiff_t x) {
+    const ptrdiff_t h = how->height, w = how->width;
+    double sum = 0;
+    for (ptrdiff_t i = 0; i < h; i++)
+        for (ptrdiff_t j = 0; j < w; j++) {
+            const uint32_t bits = draw(key, (uint32_t)(FM_AFFINE + i * w + j)) >> shift & 0xFFFF;
+            const double drawn = (2.0 * bits - 65535) / 65536;
+            sum += how->along_columns[y * h + i] * drawn * how->along_rows[j * padded(w) + x];
+        }
+    return sum;
+}
+
+static double pixel(const float *image, ptrdiff_t h, ptrdiff_t w, double y, double x) {
+    return y >= 0 && y < h && x >= 0 && x < w ? image[(ptrdiff_t)y * w + (ptrdiff_t)x] : 0;
+}
+
+static double between(const float *image, ptrdiff_t h, ptrdiff_t w, double y, double x) {
+    const double i = floor(y), j = floor(x);
+    return (1 - (y - i)) * ((1 - (x - j)) * pixel(image, h, w, i, j) + (x - j) * pixel(image, h, w, i, j + 1)) +
+           (y - i) * ((1 - (x - j)) * pixel(image, h, w, i + 1, j) + (x - j) * pixel(image, h, w, i + 1, j + 1));
+}
+
+/* Smooth images, as the place that a pixel is read from has rounding errors, too. */
+static void check_distort(const fm_kernels *f, ptrdiff_t h, ptrdiff_t w, int affine, int elastic) {
+    fm_distortion how = {h, w, {0, 1, 1, 0, 0, 0}, {0, 1, 1, 0, 0, 0}, NULL, NULL};
+    const uint32_t epoch[] = {123456789, 987654321}, row = 41, other[] = {epoch[1], epoch[0]};
+    const uint32_t key[] = {draw(epoch, row), draw(other, row)};
+    float *image = take(h * w, sizeof *image), *out = floats(h * w, 1);
+    float *scratch = floats(4 * h * padded(w) + (h + 2) * (w + 2), 1);
+    double *expected = take(h * w, sizeof *expected), drawn[FM_AFFINE];
+    for (ptrdiff_t i = 0; i < h; i++)
+        for (ptrdiff_t j = 0; j < w; j++) image[i * w + j] = (float)(i + 2 * j) / (float)(h + 2 * w);
+    if (affine) how = (fm_distortion){h, w, {-1, 0.5f, 0.8f, -0.5f, -3, -2}, {1, 0.8f, 1.5f, 0.5f, 1, 3}, NULL, NULL};
+    if (elastic) how.along_columns = floats(h * h, 0.5), how.along_rows = floats(w * padded(w), 0.5);
+    f->distort(out, scratch, image, &how, epoch, row);
+    for (uint32_t i = 0; i < FM_AFFINE; i++)
+        drawn[i] = how.low[i] + (how.high[i] - how.low[i]) * (double)(draw(key, i) >> 8) / (1 << 24);
+    for (ptrdiff_t i = 0; i < h; i++)
+        for (ptrdiff_t j = 0; j < w; j++) {
+            const double c = cos(drawn[FM_ROTATION]), s = sin(drawn[FM_ROTATION]);
+            const double x = (double)j - 0.5 * (double)(w - 1) - drawn[FM_SHIFT_X];
+            const double y = (double)i - 0.5 * (double)(h - 1) - drawn[FM_SHIFT_Y];
+            double from_x = (c * x - s * y - drawn[FM_SHEAR] * (s * x + c * y)) / drawn[FM_SCALE_X];
+            double from_y = (s * x + c * y) / drawn[FM_SCALE_Y];
+            if (elastic) from_x += smoothed(&how, key, 0, i, j), from_y += smoothed(&how, key, 16, i, j);
+            expected[i * w + j] = between(image, h, w, from_y + 0.5 * (double)(h - 1), from_x + 0.5 * (double)(w - 1));
+        }
+    check("distort", affine + 2 * elastic, out, expected, h * w, h * w, 1);
+}
+
 /* ---- All of it -------------------------------------------------------------------------------------------------- */
+
+static void check_images(const fm_kernels *f, ptrdiff_t h, ptrdiff_t w) {
+    used = 0, sizes[0] = h, sizes[1] = w, sizes[2] = 0;
+    for (int kind = 0; kind < 4; kind++) check_distort(f, h, w, kind & 1, kind >> 1);
+}
 
 static void check_sizes(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
     used = 0, sizes[0] = n, sizes[1] = m, sizes[2] = 0;
@@ -524,6 +585,8 @@ int main(void) {
         fm_runs(&runs, *f);
         for (int i = 0; runs && i < LENGTH(SIZES); i++)
             for (int j = 0; j < LENGTH(SIZES); j++) check_sizes(*f, SIZES[i], SIZES[j]);
+        for (int i = 0; runs && i < LENGTH(IMAGES); i++)
+            for (int j = 0; j < LENGTH(IMAGES); j++) check_images(*f, IMAGES[i], IMAGES[j]);
         printf("%s: ", table);
         if (runs)
             printf("%d passed, %d failed\n", passed - passed_before, failed - failed_before);

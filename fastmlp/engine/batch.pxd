@@ -1,7 +1,7 @@
 """A batch of rows, or a part of one, on its way through the network and back."""
 
 cimport cython
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from fastmlp.engine.layer cimport Layer
 from fastmlp.engine.matrix cimport Buffers, Matrix
@@ -23,12 +23,14 @@ cdef class Batch:
     cdef float *scale
     cdef double row_scale                   # of a row of weight 1
     cdef float *losses
+    cdef float *scratch                     # to make rows, a piece a thread
+    cdef uint64_t key                       # of what is drawn in the epoch
     cdef shapes(self)
     cdef Matrix *h_of(self, int thread) noexcept nogil
     cdef Matrix *dz_of(self, int thread) noexcept nogil
     cdef void weigh(self, const int64_t *order, Py_ssize_t n) noexcept nogil
     cdef void gather(self, Matrix *x, Py_ssize_t place, const int64_t *order, Py_ssize_t first,
-                     Py_ssize_t n) noexcept nogil
+                     Py_ssize_t n, int thread) noexcept nogil
     cdef void compute_loss(self, int loss, const Matrix *logits, Py_ssize_t place, Py_ssize_t first,
                            Py_ssize_t n) noexcept nogil
     cdef void chain(self, Parameters parameters, int loss, const int64_t *order, Py_ssize_t i,

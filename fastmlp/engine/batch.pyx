@@ -31,11 +31,14 @@ cdef class Batch:
     strip : int
         Rows that a set of activations has at most.
     sets : int
+    n_threads : int
+        That may gather rows at once.
     masks : bool
         Whether activations with many zeros have masks.
     """
 
-    def __init__(self, Parameters parameters, Rows rows, Py_ssize_t capacity, Py_ssize_t strip, int sets, bint masks):
+    def __init__(self, Parameters parameters, Rows rows, Py_ssize_t capacity, Py_ssize_t strip, int sets, int n_threads,
+                 bint masks):
         cdef Py_ssize_t i
         self.buffers, self.rows = Buffers(), rows
         self.layers, self.n_layers = parameters.layers, parameters.n_layers
@@ -47,6 +50,7 @@ cdef class Batch:
         self.labels = <int64_t *>self.buffers.allocate(8 * capacity)
         self.targets = self.buffers.floats(capacity * self.m if rows.targets is not None else 0)
         self.scale, self.losses = self.buffers.floats(capacity), self.buffers.floats(capacity)
+        self.scratch = self.buffers.floats(n_threads * rows.scratch)
 
     def add_activations(self, int set, Py_ssize_t rows, bint masks):
         """Room for the activations of so many rows, and for their gradients."""
@@ -96,7 +100,7 @@ cdef class Batch:
         self.row_scale = 1 / total if total > 0 else 0
 
     cdef void gather(self, Matrix *x, Py_ssize_t place, const int64_t *order, Py_ssize_t first,
-                     Py_ssize_t n) noexcept nogil:
+                     Py_ssize_t n, int thread) noexcept nogil:
         """Rows order[first:first + n] to rows of x from `place` on; their targets and weights to the batch's."""
         cdef const int64_t *rows = order + first
         cdef const int64_t *label_of
@@ -104,7 +108,7 @@ cdef class Batch:
         cdef float *scale = self.scale + first
         cdef float row_scale = self.row_scale
         cdef Py_ssize_t i
-        self.rows.gather(x, place, rows, n)
+        self.rows.gather(x, place, rows, n, self.key, self.scratch + thread * self.rows.scratch)
         if self.rows.labels is not None:
             label_of = &self.rows.labels[0]
             for i in range(n):
@@ -140,7 +144,7 @@ cdef class Batch:
         cdef Matrix *h = self.h_of(thread)
         cdef Matrix *dz = self.dz_of(thread)
         cdef float *gradient = parameters.gradients + i * parameters.count
-        self.gather(h, 0, order, first, n)
+        self.gather(h, 0, order, first, n, thread)
         for l in range(self.n_layers):
             for panel in range(layers[l].panels):
                 forward(&layers[l], h + l, h + l + 1, panel, 0, n)
@@ -152,12 +156,12 @@ cdef class Batch:
             whole_gradient(gradient, &layers[l], h + l, dz + l + 1, parameters.zeros, n)
             gradient += panel_floats(&layers[l])
 
-    # -- Masks of what is not zero in the hidden layers
+    # -- Masks of what is not zero in the hidden layers, and in inputs that are made
 
     cdef void choose_forms(self, Py_ssize_t n) noexcept nogil:
         """Go by them where the n rows before had zeros enough; none, as an epoch begins, had."""
         cdef Py_ssize_t l
-        for l in range(1, self.n_layers):
+        for l in range(0 if self.rows.made else 1, self.n_layers):
             choose_masks(&self.h[l], n, self.layers[l].k)
             choose_masks(&self.dz[l], n, self.layers[l].k)
 

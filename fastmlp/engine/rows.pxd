@@ -2,8 +2,9 @@
 
 cimport cython
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 
+from fastmlp.engine.distortion cimport Distortion
 from fastmlp.engine.matrix cimport Buffers, Matrix
 from fastmlp.engine.table cimport fm_entry
 
@@ -11,7 +12,10 @@ from fastmlp.engine.table cimport fm_entry
 @cython.final
 cdef class Rows:
     cdef readonly Py_ssize_t n, k
-    cdef readonly bint listed, masked
+    cdef readonly bint listed, masked   # in a batch
+    cdef readonly bint made             # as a batch is gathered
+    cdef Distortion distortion          # of images; or None
+    cdef Py_ssize_t scratch             # floats that a thread needs to make a row
     cdef const float[:, ::1] X      # where they are not listed
     cdef Buffers buffers
     cdef Py_ssize_t block, blocks
@@ -28,5 +32,7 @@ cdef class Rows:
     cdef check(self, Py_ssize_t k, Py_ssize_t m, bint labelled)
     cdef Matrix matrix(self, Py_ssize_t capacity, bint by_column, Buffers buffers)
     cdef int32_t *count_columns(self) except NULL
-    cdef void gather(self, Matrix *x, Py_ssize_t place, const int64_t *rows, Py_ssize_t n) noexcept nogil
+    cdef void gather(self, Matrix *x, Py_ssize_t place, const int64_t *rows, Py_ssize_t n, uint64_t key,
+                     float *scratch) noexcept nogil
+    cdef void make(self, float *out, Py_ssize_t row, uint64_t key, float *scratch) noexcept nogil
     cdef void take(self, Matrix *x, Py_ssize_t first, Py_ssize_t n) noexcept nogil

@@ -3,11 +3,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmlp.engine.distortion import Distortion
+
 class Rows:
     n: int
     k: int
     listed: bool
     masked: bool
+    made: bool
     def __init__(
         self,
         X: Any,
@@ -16,4 +19,5 @@ class Rows:
         labels: NDArray[np.int64] | None = None,
         targets: NDArray[np.float32] | None = None,
         weights: NDArray[np.float32] | None = None,
+        distortion: Distortion | None = None,
     ) -> None: ...

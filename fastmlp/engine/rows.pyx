@@ -1,14 +1,16 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 # cython: freethreading_compatible=True
-"""The rows that a network reads, and what they are to become: dense as they are, or lists of what is not zero."""
+"""The rows that a network reads, and what they are to become: dense, lists of what is not zero, or made on the way."""
 
 cimport cython
 from cython.parallel cimport prange
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.string cimport memset
 
 import numpy as np
 
+from fastmlp.engine.distortion cimport Distortion
 from fastmlp.engine.matrix cimport (
     Buffers, Matrix, add_column_lists, add_counted_column_lists, add_lists, add_transpose, column_lists_bytes, list_row,
     make_matrix, make_panels, mask_panel, padded, panels_of, set_blocks, set_chunks, sparse_enough, worth_masking,
@@ -26,6 +28,8 @@ cdef Py_ssize_t COLUMN_LISTS = 32 << 20
 cdef class Rows:
     """Rows of X: dense as they are or, where most values are zero, as lists of the others, made once.
 
+    Rows that are distorted are made anew each time that a batch is gathered, of X as it is.
+
     Any number of trainers may read them at once: which rows, and in which order, each says when its epoch starts.
 
     Parameters
@@ -38,6 +42,8 @@ cdef class Rows:
     labels : int64 array (n,) or None
     targets : float32 array (n, m) or None
     weights : float32 array (n,) or None
+    distortion : Distortion or None
+        Of rows that are images.
 
     Raises
     ------
@@ -45,7 +51,8 @@ cdef class Rows:
         Another thread writes into X meanwhile, or the arrays of sparse rows contradict each other.
     """
 
-    def __init__(self, X, Py_ssize_t units, int n_threads, labels=None, targets=None, weights=None):
+    def __init__(self, X, Py_ssize_t units, int n_threads, labels=None, targets=None, weights=None,
+                 Distortion distortion=None):
         self.n, self.k = X.shape
         self.block, self.blocks = FM_PANEL, panels_of(self.k)
         self.buffers = Buffers()
@@ -56,12 +63,15 @@ cdef class Rows:
         if hasattr(X, "begin"):
             if sparse_enough(len(X.values), self.n, self.k):
                 self.list_sparse(X.begin, X.columns, X.values)
-                return
-            X = X.dense(0, self.n)
-        if worth_skipping(self.k, units):
+            else:
+                X = X.dense(0, self.n)
+        elif worth_skipping(self.k, units) and distortion is None:
             self.list_dense(X, n_threads)
         if not self.listed:
             self.X = np.require(X, np.float32, "CA")
+        if distortion is not None:
+            self.made, self.distortion, self.scratch = True, distortion, 2 * padded(self.k) + distortion.scratch
+            self.listed, self.masked = False, worth_skipping(self.k, units)
 
     cdef start_lists(self, Py_ssize_t room):
         """Room for so many entries."""
@@ -178,16 +188,36 @@ cdef class Rows:
                 begin += self.blocks + 1
         return self.counts
 
-    cdef void gather(self, Matrix *x, Py_ssize_t place, const int64_t *rows, Py_ssize_t n) noexcept nogil:
-        """Row rows[i] of X (self.n, k) becomes row place + i of x, for rows (n)."""
+    cdef void gather(self, Matrix *x, Py_ssize_t place, const int64_t *rows, Py_ssize_t n, uint64_t key,
+                     float *scratch) noexcept nogil:
+        """Row rows[i] of X (self.n, k) becomes row place + i of x, for rows (n); those made have the epoch's key."""
+        cdef int64_t first = 0
         cdef Py_ssize_t i
-        if not self.listed:
-            kernels.gather(x.data + place * x.ld, x.ld, x.ld_panel, &self.X[0, 0], rows, n, self.k)
-            for i in range(x.blocks if x.masked else 0):
-                mask_panel(x, i, place, n)
+        if self.listed:
+            for i in range(n):
+                point(x, place + i, self.begin + rows[i] * (self.blocks + 1))
             return
-        for i in range(n):
-            point(x, place + i, self.begin + rows[i] * (self.blocks + 1))
+        if self.made:
+            for i in range(n):
+                self.make(scratch, rows[i], key, scratch + padded(self.k))
+                kernels.gather(x.data + (place + i) * x.ld, x.ld, x.ld_panel, scratch, &first, 1, self.k)
+        else:
+            kernels.gather(x.data + place * x.ld, x.ld, x.ld_panel, &self.X[0, 0], rows, n, self.k)
+        for i in range(x.blocks if x.masks != NULL else 0):
+            mask_panel(x, i, place, n)
+
+    cdef void make(self, float *out, Py_ssize_t row, uint64_t key, float *scratch) noexcept nogil:
+        """Write what becomes of a row (k) in the epoch that has this key."""
+        cdef const float *x = scratch
+        cdef const ptrdiff_t *begin = self.begin + row * (self.blocks + 1)
+        cdef ptrdiff_t place
+        if self.entries == NULL:
+            x = &self.X[0, 0] + row * self.k
+        else:
+            memset(scratch, 0, 4 * self.k)
+            for place in range(begin[0], begin[self.blocks]):
+                scratch[self.entries[place].index] = self.entries[place].value
+        self.distortion.distort(out, scratch + padded(self.k), x, key, row)
 
     cdef void take(self, Matrix *x, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
         """Listed rows [first, first + n) of X (self.n, k) become those of x from 0 on."""

@@ -18,6 +18,7 @@ cdef extern from "fastmlp.h" nogil:
         FM_SGD
         FM_NESTEROV
         FM_ADAM
+        FM_AFFINE
 
     ctypedef struct fm_dense:
         const float *data
@@ -40,6 +41,13 @@ cdef extern from "fastmlp.h" nogil:
     ctypedef struct fm_step:
         int rule
         float rate, decay, beta_1, one_minus_beta_1, beta_2, one_minus_beta_2, epsilon
+
+    ctypedef struct fm_distortion:
+        ptrdiff_t height, width
+        float low[6]
+        float high[6]
+        const float *along_rows
+        const float *along_columns
 
     ctypedef struct fm_kernels:
         const char *name
@@ -79,6 +87,8 @@ cdef extern from "fastmlp.h" nogil:
                               fm_masked a, const float *b, ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t k, ptrdiff_t width,
                               const fm_step *step) noexcept nogil
         void (*shuffle)(int64_t *order, const uint32_t *keys, ptrdiff_t n) noexcept nogil
+        void (*distort)(float *out, float *scratch, const float *image, const fm_distortion *how, const uint32_t *epoch,
+                        uint32_t row) noexcept nogil
 
     const fm_kernels *const fm_compiled[]
     void fm_runs(int *runs, const fm_kernels *kernels) noexcept nogil

@@ -136,7 +136,7 @@ cdef class Trainer(Team):
             self.parameters.make_gradients(chains)
         elif self.cut_at_gradient or self.clipped or self.capacity < self.batch_size:
             self.parameters.make_gradients(1)
-        self.at_hand = Batch(self.parameters, rows, capacity, strip, sets, not self.chained)
+        self.at_hand = Batch(self.parameters, rows, capacity, strip, sets, self.n_threads, not self.chained)
         self.start_team(sets if self.chained else self.n_threads)
 
     cdef Program program_for(self, Py_ssize_t rows):
@@ -152,8 +152,8 @@ cdef class Trainer(Team):
 
     # -- Running
 
-    def start_epoch(self, Rows rows, const int64_t[::1] order):
-        """Begin an epoch over these of the rows, in this order.
+    def start_epoch(self, Rows rows, const int64_t[::1] order, uint64_t key=0):
+        """Begin an epoch over these of the rows, in this order; what is drawn in it is a function of the key.
 
         Raises
         ------
@@ -175,7 +175,7 @@ cdef class Trainer(Team):
             self.whole = self.program_for(self.batch_size)
         if self.last is None or i != self.last_rows:
             self.last, self.last_rows = self.whole if i == self.batch_size else self.program_for(i), i
-        self.order = order
+        self.order, self.at_hand.key = order, key
         self.batch, self.total_cost, self.at_cut = 0, 0, False
         fm_flush_denormals(&denormals)  # as where the other batches begin
         self.begin()
@@ -249,7 +249,7 @@ cdef class Trainer(Team):
         elif task.kind == SUM:
             self.parameters.sum(index, task.n)
         elif task.kind == GATHER:
-            self.at_hand.gather(h, task.first, self.part(), task.first, task.n)
+            self.at_hand.gather(h, task.first, self.part(), task.first, task.n, thread)
         elif task.kind == FORWARD:
             forward(layer, &h[l], &h[l + 1], index, task.first, task.n)
         elif task.kind == OUTPUT:

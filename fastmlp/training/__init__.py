@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike
 
 from fastmlp import cautions, checks, threads
 from fastmlp.arrays import Array, Float32
+from fastmlp.augment import Distortion
 from fastmlp.callbacks import Callback, Progress, ProgressBar
+from fastmlp.engine.distortion import Distortion as EngineDistortion
 from fastmlp.engine.rows import Rows
 from fastmlp.engine.trainer import Trainer
 from fastmlp.layers import engine_layers
@@ -37,6 +39,7 @@ class _Data(NamedTuple):
     targets: Targets
     weights: Float32 | None
     validation: tuple[Array | SparseRows, Targets] | None
+    distortion: EngineDistortion | None
 
 
 def fit(
@@ -49,6 +52,7 @@ def fit(
     optimizer: Optimizer | None,
     validation_data: tuple[ArrayLike, ArrayLike] | None,
     sample_weight: ArrayLike | None,
+    augment: Distortion | None,
     shuffle: bool,
     callbacks: Sequence[Listener],
     verbose: bool | int,
@@ -73,7 +77,7 @@ def fit(
             raise RuntimeError("fit is already running on this network, in another thread or around this callback")
         network._require_finite()
         network._require_writable()
-        data = _data(network, X, y, sample_weight, validation_data, shuffle=shuffle)
+        data = _data(network, X, y, sample_weight, validation_data, augment=augment, shuffle=shuffle)
         try_rates(optimizer.learning_rate, epochs * -(-len(data.rows) // batch_size))
         return _train(
             network,
@@ -106,6 +110,7 @@ def _data(
     sample_weight: ArrayLike | None,
     validation_data: tuple[ArrayLike, ArrayLike] | None,
     *,
+    augment: Distortion | None,
     shuffle: bool,
 ) -> _Data:
     """All that fit learns from and is judged by, checked: all shapes before any value."""
@@ -117,10 +122,13 @@ def _data(
         raise ValueError(f"shuffle must be False for more than 2**32 rows; X has {X.shape[0]}")
     held_out = None if validation_data is None else checked_shapes(validation_names, *_pair(validation_data), *task)
     weights = checked_weights(sample_weight, X.shape[0])
+    if not (augment is None or isinstance(augment, Distortion)):
+        raise TypeError(f"augment must be fastmlp.augment.Affine, Elastic or Compose, or None; not {augment!r:.80}")
+    distortion = None if augment is None else augment.engine_distortion("X", X.shape[1])
     validation = None if held_out is None else checked_examples(validation_names, *held_out, *task)
     rows, targets = checked_examples(names, X, y, *task)
     _caution(network, rows, columns, targets)
-    return _Data(rows, targets, weights, validation)
+    return _Data(rows, targets, weights, validation, distortion)
 
 
 def _caution(network: MLP, rows: Array | SparseRows, columns: Sequence[Any], targets: Targets) -> None:
@@ -176,5 +184,13 @@ def _engine(network: MLP, data: _Data, batch_size: int) -> tuple[Trainer, Rows]:
     # Forward, input gradient and weight gradient, in phases that the threads share.
     work = 3 * batch * network.parameters.size / threads.RATE
     n_threads = threads.choose(network.n_threads, work / (2 * len(network.layers) + 2))
-    rows = Rows(data.rows, network.layers[0].units, n_threads, data.targets.labels, data.targets.values, data.weights)
+    rows = Rows(
+        data.rows,
+        network.layers[0].units,
+        n_threads,
+        data.targets.labels,
+        data.targets.values,
+        data.weights,
+        data.distortion,
+    )
     return Trainer(engine_layers(network.layers), LOSSES[network.loss].code, batch, n_threads), rows

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp.callbacks import Callback, Progress, ProgressBar
+from fastmlp.draws import epoch_key
 from fastmlp.engine import operations
 from fastmlp.engine.rows import Rows
 from fastmlp.engine.trainer import Trainer
@@ -130,7 +131,7 @@ class Run:
         seconds = 0.0
         self._choose_rates()
         self.trainer.set_optimizer(self.optimizer, self.rates)
-        self.trainer.start_epoch(self.rows, order)
+        self.trainer.start_epoch(self.rows, order, epoch_key(self.network.seed, self.state.epoch))
         while self.trainer.batch < self.trainer.n_batches and not self.progress.stop:
             started = time.perf_counter()
             self.trainer.run()
