@@ -21,6 +21,7 @@ _ARGUMENTS = {
     "clip_norm": ("clip_grad_norm", "clipnorm", "global_clipnorm", "gradient_clip_norm", "max_grad_norm"),
     "epochs": ("epoch", "iterations", "max_epochs", "max_iter", "n_epochs", "n_iter", "nb_epoch", "num_epochs"),
     "epsilon": ("eps",),
+    "l2": ("kernel_regularizer", "l2_regularization"),
     "init": ("initializer", "kernel_initializer", "weight_init"),
     "learning_rate": ("eta", "eta0", "learning_rate_init", "lr", "step_size"),
     "loss": ("criterion", "loss_fn", "loss_function", "objective"),
@@ -43,7 +44,7 @@ _INSTEAD = {
         "layer_sizes names all layers, as in MLP((n_inputs, 100, n_outputs))"
     ),
     ("solver",): "fit takes an optimizer, as in fit(X, y, optimizer=fastmlp.Adam(learning_rate=0.001))",
-    ("alpha", "l2", "l2_regularization"): "the optimizer fastmlp.AdamW(weight_decay=0.01) holds weights back",
+    ("alpha",): "optimizers hold weights back, as in fastmlp.Adam(l2=1e-4): scikit-learn's alpha / batch_size",
     ("betas",): "there are two, as in fastmlp.Adam(beta_1=0.9, beta_2=0.999)",
     ("validation_fraction", "validation_split"): (
         "split the rows, and hand fit a part of them: validation_data=(X_validation, y_validation)"

@@ -37,6 +37,12 @@ RULES = {"sgd": Rule(0, "velocity"), "nesterov": Rule(1, "velocity"), "adam": Ru
 class Optimizer:
     """Base of all optimizers: hyper-parameters, checked whenever they are set, and the rule that they belong to.
 
+    Attributes
+    ----------
+    alpha : float
+        The `l2` of scikit-learn, which depends on the batch: alpha / n is added to `l2` for a batch of n rows, or of
+        `sample_weight` that sum to n. At least 0, and 0 until it is set.
+
     Examples
     --------
     >>> import fastmlp
@@ -47,7 +53,9 @@ class Optimizer:
     """
 
     learning_rate: Rate
+    l2: float
     clip_norm: float | None
+    alpha: float = 0.0
 
     @property
     def rule(self) -> str:
@@ -82,10 +90,14 @@ class SGD(Optimizer):
     momentum : float, default 0.0
         In [0, 1).
     nesterov : bool, default False
+    l2 : float, default 0.0
+        At least 0: the cost that is minimised also has l2 / 2 times the sum of the squares of all weights, so that
+        their gradient grows by l2 * w. Biases are left out, and the loss that is reported is without it. For `SGD` that
+        is PyTorch's ``weight_decay``, for biases too; Keras's ``L2`` of a layer is half as large a number.
     clip_norm : float or None, default None
         Greater than 0: where the norm of a batch's gradient, over all parameters, is above it, the gradient is
         multiplied down to it before the step (Pascanu, Mikolov & Bengio 2013, algorithm 1). None: as it is.
-        A callback that sets it where it was None clips from the next epoch on.
+        `l2` is added to what is clipped. A callback that sets it where it was None clips from the next epoch on.
 
     Raises
     ------
@@ -96,7 +108,7 @@ class SGD(Optimizer):
     --------
     >>> import fastmlp
     >>> fastmlp.SGD(learning_rate=0.1, momentum=0.9)
-    SGD(learning_rate=0.1, momentum=0.9, nesterov=False)
+    SGD(learning_rate=0.1, momentum=0.9, nesterov=False, l2=0.0)
     """
 
     @hints.for_arguments
@@ -106,11 +118,13 @@ class SGD(Optimizer):
         momentum: float = 0.0,
         nesterov: bool = False,
         *,
+        l2: float = 0.0,
         clip_norm: float | None = None,
     ) -> None:
         self.learning_rate = learning_rate
         self.momentum = momentum
         self.nesterov = nesterov
+        self.l2 = l2
         self.clip_norm = clip_norm
 
     @property
@@ -132,6 +146,7 @@ class Adam(Optimizer):
         Decay of the two means a step, in [0, 1).
     epsilon : float, default 1e-8
         At least 1e-30: float32 must tell it from 0.
+    l2 : float, default 0.0
     clip_norm : float or None, default None
         As in `SGD`.
 
@@ -144,7 +159,7 @@ class Adam(Optimizer):
     --------
     >>> import fastmlp
     >>> fastmlp.Adam(learning_rate=3e-4)
-    Adam(learning_rate=0.0003, beta_1=0.9, beta_2=0.999, epsilon=1e-08)
+    Adam(learning_rate=0.0003, beta_1=0.9, beta_2=0.999, epsilon=1e-08, l2=0.0)
     """
 
     @hints.for_arguments
@@ -155,12 +170,14 @@ class Adam(Optimizer):
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         *,
+        l2: float = 0.0,
         clip_norm: float | None = None,
     ) -> None:
         self.learning_rate = learning_rate
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
+        self.l2 = l2
         self.clip_norm = clip_norm
 
     @property
@@ -180,6 +197,7 @@ class AdamW(Adam):
         As in `Adam`.
     weight_decay : float, default 0.01
         At least 0.
+    l2 : float, default 0.0
     clip_norm : float or None, default None
         As in `SGD`.
 
@@ -204,9 +222,10 @@ class AdamW(Adam):
         epsilon: float = 1e-8,
         weight_decay: float = 0.01,
         *,
+        l2: float = 0.0,
         clip_norm: float | None = None,
     ) -> None:
-        super().__init__(learning_rate, beta_1, beta_2, epsilon, clip_norm=clip_norm)
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, l2=l2, clip_norm=clip_norm)
         self.weight_decay = weight_decay
 
 
@@ -221,7 +240,7 @@ def checked_optimizer(optimizer: object) -> Optimizer:
     --------
     >>> from fastmlp.optimizers import checked_optimizer
     >>> checked_optimizer(None)
-    Adam(learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-08)
+    Adam(learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-08, l2=0.0)
     """
     if optimizer is None:
         return Adam()
@@ -248,5 +267,7 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
     "beta_2": _number("in [0, 1)", lambda x: 0 <= x < 1),
     "epsilon": _number("at least 1e-30", lambda x: x >= 1e-30),
     "weight_decay": _number("at least 0", lambda x: x >= 0),
+    "l2": _number("at least 0", lambda x: x >= 0),
+    "alpha": _number("at least 0", lambda x: x >= 0),
     "clip_norm": _number_or_none("greater than 0", lambda x: x > 0),
 }

@@ -306,6 +306,7 @@ def train_step(
     loss: str,
     update: Callable[..., tuple[Float64, ...]],
     sample_weight: ArrayLike | None = None,
+    l2: float = 0.0,
     clip_norm: float | None = None,
 ) -> tuple[float, list[Float64], list[Float64], list[tuple[Float64, ...]]]:
     """One step of training on a batch; all gradients are those at the old parameters.
@@ -320,8 +321,10 @@ def train_step(
     update : callable
         ``update(parameter, *state, gradient) -> (parameter, *state)``: `sgd` or `adam` with their
         hyper-parameters and step filled in. Biases are treated as weights are, weight decay included.
+    l2 : float
+        The update takes the gradient of cost + l2 / 2 * the sum of all squared weights; biases are not in it.
     clip_norm : float or None
-        What `clip` holds the gradients within, before the update.
+        What `clip` holds the gradients of the cost within, before the update.
 
     Returns
     -------
@@ -355,12 +358,13 @@ def train_step(
     steps = [*dweights, *dbiases]
     if clip_norm is not None:
         steps = clip(steps, clip_norm)
+    depth = len(weights)
+    steps = [*(step + l2 * float64(w) for step, w in zip(steps, weights, strict=False)), *steps[depth:]]
     updated = [
         update(parameter, *remembered, gradient)
         for parameter, remembered, gradient in zip([*weights, *biases], state, steps, strict=True)
     ]
     parameters = [new[0] for new in updated]
-    depth = len(weights)
     return batch_cost, parameters[:depth], parameters[depth:], [new[1:] for new in updated]
 
 

@@ -48,12 +48,12 @@ typedef struct {
 /* One step of an optimizer. Adam's rate is
  * learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t) and its epsilon is scaled by sqrt(1 - beta_2^t): algorithm 1 of
  * Kingma & Ba (2015) with the corrections taken out of the loop. beta_1 is SGD's momentum. decay is
- * 1 - learning_rate * weight_decay. */
+ * 1 - learning_rate * weight_decay; l2 times the weights is added to their gradient. */
 enum fm_rule { FM_SGD, FM_NESTEROV, FM_ADAM };
 
 typedef struct {
     int rule;
-    float rate, decay, beta_1, one_minus_beta_1, beta_2, one_minus_beta_2, epsilon;
+    float rate, decay, beta_1, one_minus_beta_1, beta_2, one_minus_beta_2, epsilon, l2;
 } fm_step;
 
 /* What is drawn for an image: an affine map of its own about the image's centre, each number uniform from low to high;

@@ -6,6 +6,11 @@ INLINE vec square_root(vec x) {
     return x;
 }
 
+/* The gradient as a rule takes it: by a branch, so that nobody pays for what is not asked for. */
+INLINE void regularise(vec *g, const float *w, const fm_step *s, const int vecs) {
+    if (s->l2 != 0) UNROLL for (int v = 0; v < vecs; v++) g[v] += s->l2 * load(w + v * LANES);
+}
+
 INLINE void update_vec(float *w, float *moment_1, float *moment_2, vec g, const fm_step *s, const int rule) {
     if (rule == FM_ADAM) {
         const vec m = s->beta_1 * load(moment_1) + s->one_minus_beta_1 * g;
@@ -24,14 +29,19 @@ INLINE void update_vec(float *w, float *moment_1, float *moment_2, vec g, const 
 
 INLINE void update_flat(float *w, float *moment_1, float *moment_2, const float *g, ptrdiff_t count,
                         const fm_step *step, const int rule) {
-    for (; count >= LANES; count -= LANES, w += LANES, moment_1 += LANES, moment_2 += LANES, g += LANES)
-        update_vec(w, moment_1, moment_2, load(g), step, rule);
+    for (; count >= LANES; count -= LANES, w += LANES, moment_1 += LANES, moment_2 += LANES, g += LANES) {
+        vec gradient = load(g);
+        regularise(&gradient, w, step, 1);
+        update_vec(w, moment_1, moment_2, gradient, step, rule);
+    }
     if (count > 0) {
         const size_t bytes = (size_t)count * sizeof *w;
         float rest[4][LANES] = {{0}};
         memcpy(rest[0], w, bytes), memcpy(rest[1], moment_1, bytes), memcpy(rest[2], moment_2, bytes);
         memcpy(rest[3], g, bytes);
-        update_vec(rest[0], rest[1], rest[2], load(rest[3]), step, rule);
+        vec gradient = load(rest[3]);
+        regularise(&gradient, rest[0], step, 1);
+        update_vec(rest[0], rest[1], rest[2], gradient, step, rule);
         memcpy(w, rest[0], bytes), memcpy(moment_1, rest[1], bytes), memcpy(moment_2, rest[2], bytes);
     }
 }
@@ -48,8 +58,9 @@ static void update(float *w, float *moment_1, float *moment_2, const float *g, p
  * L1, so they are asked for some rows ahead: together that saves a fifth of the time. */
 #define ROWS_AHEAD 6
 
-INLINE void update_row(float *restrict w, float *restrict moment_1, float *restrict moment_2, ptrdiff_t ld,
-                       const vec *g, const fm_step *s, const int vecs) {
+INLINE void update_row(float *restrict w, float *restrict moment_1, float *restrict moment_2, ptrdiff_t ld, vec *g,
+                       const fm_step *s, const int vecs) {
+    regularise(g, w, s, vecs);
     UNROLL for (int v = 0; v < vecs; v++) {
         __builtin_prefetch(w + ROWS_AHEAD * ld + v * LANES, 1);
         __builtin_prefetch(moment_1 + ROWS_AHEAD * ld + v * LANES, 1);

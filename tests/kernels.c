@@ -19,7 +19,7 @@ static const ptrdiff_t IMAGES[] = {1, 2, 15, 28, 70}; /* heights and widths */
 
 /* ---- Memory and numbers ----------------------------------------------------------------------------------------- */
 
-#define SLOTS 128
+#define SLOTS 256
 #define SLOT_BYTES (1 << 19)
 
 static int used; /* slots */
@@ -416,6 +416,7 @@ static void check_softmax(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
 /* ---- Optimizers ------------------------------------------------------------------------------------------------- */
 
 static void step_of(double *w, double *moment_1, double *moment_2, double g, const fm_step *s) {
+    g += s->l2 * *w;
     if (s->rule == FM_ADAM) {
         *moment_1 = s->beta_1 * *moment_1 + s->one_minus_beta_1 * g;
         *moment_2 = s->beta_2 * *moment_2 + s->one_minus_beta_2 * g * g;
@@ -436,25 +437,31 @@ typedef struct {
 } stepping;
 
 /* The gradient that each makes of a and b is g (n, width). */
-static void check_steps(const fm_kernels *f, stepping how, const float *b, ptrdiff_t ldb, const double *g, ptrdiff_t n,
-                        ptrdiff_t k, ptrdiff_t width) {
+static void check_step(const fm_kernels *f, stepping how, const float *b, ptrdiff_t ldb, const double *g, ptrdiff_t n,
+                       ptrdiff_t k, ptrdiff_t width, fm_step step) {
     const ptrdiff_t ld = how.ld, count = span(n, ld, width);
     float *p[] = {floats(count, 1), floats(count, 1), floats(count, 1)}; /* weights and moments */
-    double *e[] = {doubles(p[0], count), doubles(p[1], count), doubles(p[2], count)};
     for (ptrdiff_t i = 0; i < count; i++) p[2][i] = 0.1f + fabsf(p[2][i]);
+    double *e[] = {doubles(p[0], count), doubles(p[1], count), doubles(p[2], count)};
+    for (ptrdiff_t i = 0; i < n; i++)
+        for (ptrdiff_t j = 0, o = i * ld; j < width; j++, o++)
+            step_of(e[0] + o, e[1] + o, e[2] + o, g[i * width + j], &step);
+    if (how.sparse)
+        f->sparse_update(p[0], p[1], p[2], ld, *how.sparse, b, ldb, n, width, &step);
+    else if (how.masked)
+        f->masked_update(p[0], p[1], p[2], how.start, width, *how.masked, b, ldb, n, k, width, &step);
+    else
+        f->update(p[0], p[1], p[2], b, count, &step);
+    for (int array = 0; array < 3; array++) check(how.name, 10 * step.rule + array, p[array], e[array], count, k, 1);
+}
+
+static void check_steps(const fm_kernels *f, stepping how, const float *b, ptrdiff_t ldb, const double *g, ptrdiff_t n,
+                        ptrdiff_t k, ptrdiff_t width) {
     for (int rule = FM_SGD; rule <= FM_ADAM; rule++) {
-        const fm_step step = {rule, 0.5f, 0.75f, 0.875f, 0.125f, 0.9375f, 0.0625f, 0.01f};
-        for (int array = 0; array < 3; array++) copy(e[array], p[array], count);
-        for (ptrdiff_t i = 0; i < n; i++)
-            for (ptrdiff_t j = 0, o = i * ld; j < width; j++, o++)
-                step_of(e[0] + o, e[1] + o, e[2] + o, g[i * width + j], &step);
-        if (how.sparse)
-            f->sparse_update(p[0], p[1], p[2], ld, *how.sparse, b, ldb, n, width, &step);
-        else if (how.masked)
-            f->masked_update(p[0], p[1], p[2], how.start, width, *how.masked, b, ldb, n, k, width, &step);
-        else
-            f->update(p[0], p[1], p[2], b, count, &step);
-        for (int array = 0; array < 3; array++) check(how.name, 10 * rule + array, p[array], e[array], count, k, 1);
+        fm_step step = {rule, 0.5f, 0.75f, 0.875f, 0.125f, 0.9375f, 0.0625f, 0.01f, 0};
+        check_step(f, how, b, ldb, g, n, k, width, step);
+        step.l2 = 0.25f;
+        check_step(f, how, b, ldb, g, n, k, width, step);
     }
 }
 

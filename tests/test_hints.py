@@ -20,7 +20,9 @@ MISTAKES = [
     # scikit-learn
     ("MLP", "hidden_layer_sizes", ALL_LAYERS),
     ("MLP", "random_state", "it is called seed"),
-    ("MLP", "alpha", DECAY),
+    ("MLP", "alpha", "optimizers hold weights back, as in fastmlp.Adam(l2=1e-4): scikit-learn's alpha / batch_size"),
+    ("Adam", "l2_regularization", "it is called l2"),
+    ("MLP", "l2", "write fit(X, y, optimizer=fastmlp.Adam(l2=...))"),
     ("MLP", "solver", "fit takes an optimizer, as in fit(X, y, optimizer=fastmlp.Adam(learning_rate=0.001))"),
     ("MLP", "learning_rate", RATE),
     ("MLP", "learning_rate_init", RATE),
@@ -70,7 +72,7 @@ MISTAKES = [
     ("MLP", "epochs", "write fit(X, y, epochs=...)"),
     ("fit", "random_state", "write MLP(layer_sizes, seed=...)"),
     ("fit", "activation", "write MLP(layer_sizes, activation=...)"),
-    ("fit", "alpha", DECAY),
+    ("fit", "l2", "write fit(X, y, optimizer=fastmlp.Adam(l2=...))"),
     # Slips, and what nobody means
     ("fit", "validaton_data", "did you mean validation_data?"),
     ("SGD", "momntum", "did you mean momentum?"),

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import inspect
 import pickle
 
 import numpy as np
@@ -13,8 +14,8 @@ from fastmlp import MLP, SGD, Adam, AdamW, reference
 # ---- Hyper-parameters
 
 DEFAULTS = {
-    SGD: {"learning_rate": 0.01, "momentum": 0.0, "nesterov": False, "clip_norm": None},
-    Adam: {"learning_rate": 1e-3, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8, "clip_norm": None},
+    SGD: {"learning_rate": 0.01, "momentum": 0.0, "nesterov": False, "l2": 0.0, "clip_norm": None},
+    Adam: {"learning_rate": 1e-3, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8, "l2": 0.0, "clip_norm": None},
 }
 DEFAULTS[AdamW] = {**DEFAULTS[Adam], "weight_decay": 0.01}
 BEYOND = {
@@ -24,6 +25,7 @@ BEYOND = {
     "beta_2": [-0.1, 1],
     "epsilon": [0, -1e-8, 1e-46],
     "weight_decay": [-0.01],
+    "l2": [-1e-9],
     "clip_norm": [0, -1],
 }
 WRONG = ["0.1", None, True, 1j, [0.1], np.ones(1)]
@@ -102,12 +104,18 @@ OPTIMIZERS = [
     SGD(learning_rate=0.05, momentum=0.9, nesterov=True, clip_norm=0.3),
     Adam(learning_rate=0.01, clip_norm=0.2),
     AdamW(learning_rate=0.01, weight_decay=0.2, clip_norm=0.01),
+    SGD(learning_rate=0.05, momentum=0.9, l2=0.1),
+    SGD(learning_rate=0.05, momentum=0.9, nesterov=True, l2=0.1, clip_norm=0.3),
+    Adam(learning_rate=0.01, l2=0.1),
+    AdamW(learning_rate=0.01, weight_decay=0.2, l2=0.1, clip_norm=0.01),
 ]
+# What is not the update's own.
+AROUND = ("l2", "clip_norm")
 
 
 def update(optimizer, step):
     """The same update in the reference."""
-    own = {name: value for name, value in vars(optimizer).items() if name != "clip_norm"}
+    own = {name: value for name, value in vars(optimizer).items() if name not in AROUND}
     if isinstance(optimizer, SGD):
         return functools.partial(reference.sgd, **own)
     return functools.partial(reference.adam, step=step, **own)
@@ -131,7 +139,7 @@ def follow(net, X, y, optimizer, *, epochs, batch_size):
                 activation=net.activation,
                 loss=net.loss,
                 update=update(optimizer, step),
-                clip_norm=optimizer.clip_norm,
+                **{name: getattr(optimizer, name) for name in AROUND},
             )
             batch_costs.append(cost)
         costs.append(np.mean(batch_costs))
@@ -170,9 +178,14 @@ def test_steps_are_those_of_pytorch(assert_close, optimizer):
         linear.load_state_dict({"weight": torch.tensor(weights.T.copy()), "bias": torch.tensor(bias.copy())})
         modules += [linear, torch.nn.Tanh()]
     model = torch.nn.Sequential(*modules[:-1])
+    # Their decay is ours where the update is not AdamW's, of which it is another one.
+    groups = [
+        {"params": [linear.weight for linear in model[::2]], "weight_decay": optimizer.l2},
+        {"params": [linear.bias for linear in model[::2]]},
+    ]
     theirs = {
-        SGD: lambda o: torch.optim.SGD(model.parameters(), o.learning_rate, o.momentum, nesterov=o.nesterov),
-        Adam: lambda o: torch.optim.Adam(model.parameters(), o.learning_rate, (o.beta_1, o.beta_2), o.epsilon),
+        SGD: lambda o: torch.optim.SGD(groups, o.learning_rate, o.momentum, nesterov=o.nesterov),
+        Adam: lambda o: torch.optim.Adam(groups, o.learning_rate, (o.beta_1, o.beta_2), o.epsilon),
         AdamW: lambda o: torch.optim.AdamW(
             model.parameters(), o.learning_rate, (o.beta_1, o.beta_2), o.epsilon, o.weight_decay
         ),
@@ -187,6 +200,9 @@ def test_steps_are_those_of_pytorch(assert_close, optimizer):
         loss.backward()
         if optimizer.clip_norm is not None:
             norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), optimizer.clip_norm).item())
+        if isinstance(optimizer, AdamW):
+            for linear in model[::2]:
+                linear.weight.grad += optimizer.l2 * linear.weight.detach()
         theirs.step()
         costs.append(loss.item())
     assert all(norm > optimizer.clip_norm for norm in norms), "nothing was clipped"
@@ -205,12 +221,72 @@ def test_an_optimizer_matters(assert_close):
         (SGD(learning_rate=0.05, momentum=0.9, nesterov=True), SGD(learning_rate=0.05, momentum=0.9)),
         (Adam(learning_rate=0.01), Adam(learning_rate=0.01, epsilon=1e-5)),
         (SGD(learning_rate=0.05, clip_norm=0.1), SGD(learning_rate=0.05, clip_norm=0.101)),
+        (Adam(learning_rate=0.01, l2=0.1), Adam(learning_rate=0.01, l2=0.101)),
     ]:
         net = MLP((4, 9, 3), activation="tanh", init="normal", seed=2)
         _, parameters = follow(net, X, y, slip, epochs=3, batch_size=8)
         net.fit(X, y, epochs=3, batch_size=8, optimizer=optimizer, shuffle=False, verbose=False)
         with pytest.raises(AssertionError, match=r"steps: \d+ entries"):
             assert_close(net.parameters, parameters, "steps", 21 * 9)
+
+
+# name: layer sizes, rows, batch size: of fused and stored gradients, of dense, listed and masked rows
+ROADS = {
+    "chained": ((20, 64, 32, 3), 300, 300),
+    "layered": ((70, 130, 65, 7), 100, 64),
+    "listed": ((300, 256, 130, 10), 130, 100),
+    "parts": ((30, 3000, 2), 1500, 1400),
+}
+
+
+@pytest.fixture(params=ROADS)
+def road(request):
+    """Return (network, X, y, batch size), for each road that a step may take."""
+    sizes, n, batch_size = ROADS[request.param]
+    X, y = problem(sizes, n)
+    if request.param == "listed":
+        X[np.random.default_rng(0).random(X.shape) < 0.8] = 0
+    return MLP(sizes, activation="relu", init="glorot", seed=1), X, y, batch_size
+
+
+@pytest.mark.parametrize("clip_norm", [None, 1e-4])
+def test_weights_alone_are_penalised(road, clip_norm, assert_close):
+    """A step of plain SGD takes learning_rate * l2 * w more off the weights, and nothing off the biases."""
+    net, X, y, batch_size = road
+    net.biases[0][...] = 0.5
+    plain, penalised = copy.deepcopy(net), copy.deepcopy(net)
+    for network, l2 in ((plain, 0.0), (penalised, 0.5)):
+        optimizer = SGD(0.25, l2=l2, clip_norm=clip_norm)
+        network.fit(X[:batch_size], y[:batch_size], epochs=1, batch_size=batch_size, optimizer=optimizer, verbose=False)
+    for before, without, with_l2 in zip(net.weights, plain.weights, penalised.weights, strict=True):
+        assert_close(with_l2, without - 0.125 * before.astype(np.float64), "steps")
+    for without, with_l2 in zip(plain.biases, penalised.biases, strict=True):
+        np.testing.assert_array_equal(with_l2, without)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_alpha_is_that_of_scikit_learn(weighted, assert_close):
+    """Batches of n rows take alpha / n of the weights, the last and smaller one too; or by the sum of sample_weight."""
+    neural_network = pytest.importorskip("sklearn.neural_network", reason="compares with scikit-learn")
+    X, y = problem((4, 9, 3))
+    given = {"sample_weight": np.random.default_rng(1).random(50) + 0.5} if weighted else {}
+    theirs = neural_network.MLPClassifier(
+        (9,), "tanh", solver="sgd", alpha=3.0, batch_size=16, learning_rate_init=0.125, momentum=0.0, shuffle=False
+    )
+    if weighted and "sample_weight" not in inspect.signature(theirs.partial_fit).parameters:
+        pytest.skip("this scikit-learn has no sample weights")
+    X = X.astype(np.float64)
+    theirs.partial_fit(X, y, classes=[0, 1, 2])  # makes the network
+    net = MLP((4, 9, 3), activation="tanh")
+    for own, other in zip([*net.weights, *net.biases], [*theirs.coefs_, *theirs.intercepts_], strict=True):
+        own[...] = other
+        other[...] = own
+    optimizer = SGD(0.125)
+    optimizer.alpha = 3.0
+    theirs.partial_fit(X, y, **given)
+    net.fit(X, y, epochs=1, batch_size=16, optimizer=optimizer, shuffle=False, verbose=False, **given)
+    for own, other in zip([*net.weights, *net.biases], [*theirs.coefs_, *theirs.intercepts_], strict=True):
+        assert_close(own, other, "steps", 4 * 9)
 
 
 def test_a_norm_that_no_gradient_reaches_changes_nothing(assert_close):

@@ -36,7 +36,7 @@ cdef void forward(const Layer *layer, const Matrix *x, const Matrix *h, Py_ssize
 cdef void backward(const Layer *layer, const Layer *below, const Matrix *dz, const Matrix *h, const Matrix *dz_below,
                    const float *zeros, Py_ssize_t panel, Py_ssize_t first, Py_ssize_t n) noexcept nogil
 cdef void update(const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros, const fm_step *step,
-                 Py_ssize_t panel, Py_ssize_t block, Py_ssize_t n) noexcept nogil
+                 const fm_step *bias_step, Py_ssize_t panel, Py_ssize_t block, Py_ssize_t n) noexcept nogil
 cdef void whole_gradient(float *out, const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros,
                          Py_ssize_t n) noexcept nogil
 cdef void block_gradient(float *out, const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros,

@@ -81,10 +81,10 @@ cdef void backward(const Layer *layer, const Layer *below, const Matrix *dz, con
 
 
 cdef void update(const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros, const fm_step *step,
-                 Py_ssize_t panel, Py_ssize_t block, Py_ssize_t n) noexcept nogil:
+                 const fm_step *bias_step, Py_ssize_t panel, Py_ssize_t block, Py_ssize_t n) noexcept nogil:
     """Gradient x^T (k, n) dz (n, m) of a block of rows of one panel of weights, and the optimizer's step on them.
 
-    The last block also has the bias.
+    The last block also has the bias, which takes a step of its own.
     """
     cdef float memory[64 * 64 + 16]
     cdef float *tile = aligned(memory)
@@ -120,7 +120,7 @@ cdef void update(const Layer *layer, const Matrix *x, const Matrix *dz, const fl
     if end == layer.k:
         offset = (end - row) * layer.ld
         kernels.column_sums(tile, dz_panel, dz.ld, n, width)
-        kernels.update(w + offset, moment_1 + offset, moment_2 + offset, tile, layer.ld, step)
+        kernels.update(w + offset, moment_1 + offset, moment_2 + offset, tile, layer.ld, bias_step)
 
 
 cdef void whole_gradient(float *out, const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros,

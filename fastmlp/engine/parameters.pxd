@@ -26,9 +26,9 @@ cdef class Parameters:
     cdef Py_ssize_t n_gradients
     cdef double *squares                    # of each slab's gradients
     cdef float clip                         # by which they are multiplied
-    cdef fm_step constants
+    cdef fm_step constants, bias_constants
     cdef const double[:] rates              # of an epoch's batches
-    cdef double weight_decay, beta_1, beta_2, epsilon, clip_norm
+    cdef double weight_decay, beta_1, beta_2, epsilon, clip_norm, l2, alpha, row_scale
     cdef Buffers buffers, gradient_buffers
     cdef load(self, const float[::1] parameters, moments, step)
     cdef store(self, float[::1] parameters, moments)
@@ -42,7 +42,8 @@ cdef class Parameters:
                             bint add) noexcept nogil
     cdef make_gradients(self, Py_ssize_t n)
     cdef Py_ssize_t slabs(self) noexcept nogil
-    cdef void begin_step(self, Py_ssize_t batch) noexcept nogil
+    cdef void begin_step(self, Py_ssize_t batch, double row_scale) noexcept nogil
+    cdef void take(self, Py_ssize_t first, const float *gradient, Py_ssize_t count) noexcept nogil
     cdef void sum(self, Py_ssize_t slab, Py_ssize_t n) noexcept nogil
     cdef void apply(self, Py_ssize_t slab) noexcept nogil
     cdef void add_squares(self, Py_ssize_t slab) noexcept nogil

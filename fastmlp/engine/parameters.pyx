@@ -117,15 +117,21 @@ cdef class Parameters:
         self.constants.beta_1, self.constants.one_minus_beta_1 = self.beta_1, 1 - self.beta_1
         self.constants.beta_2, self.constants.one_minus_beta_2 = self.beta_2, 1 - self.beta_2
         self.constants.epsilon = self.epsilon
-        self.begin_step(batch)
+        self.l2, self.alpha = optimizer.l2, optimizer.alpha
+        self.begin_step(batch, self.row_scale)
 
-    cdef void begin_step(self, Py_ssize_t batch) noexcept nogil:
-        """Take what the next step changes about the constants: the learning rate of that batch, and its number."""
+    cdef void begin_step(self, Py_ssize_t batch, double row_scale) noexcept nogil:
+        """Take what the next step changes about the constants: that batch's learning rate and the scale of its rows,
+        and the number of the step."""
         cdef double learning_rate = self.rates[min(batch, self.rates.shape[0] - 1)]
+        self.row_scale = row_scale
         self.constants.rate = learning_rate
         self.constants.decay = 1 - learning_rate * self.weight_decay
         if self.constants.rule == FM_ADAM:
             correct_bias(&self.constants, learning_rate, self.beta_1, self.beta_2, self.epsilon, self.step + 1)
+        self.constants.l2 = self.l2 + self.alpha * row_scale
+        self.bias_constants = self.constants
+        self.bias_constants.l2 = 0
 
     # -- Gradients: straight into their update, or stored
 
@@ -134,7 +140,7 @@ cdef class Parameters:
         """The gradient x^T dz of the i-th block of a layer's weights, and the optimizer's step on them."""
         cdef const Layer *layer = &self.layers[l]
         cdef Py_ssize_t blocks = blocks_of(layer, x)
-        update(layer, x, dz, self.zeros, &self.constants, i // blocks, i % blocks, n)
+        update(layer, x, dz, self.zeros, &self.constants, &self.bias_constants, i // blocks, i % blocks, n)
 
     cdef void make_gradient(self, Py_ssize_t l, const Matrix *x, const Matrix *dz, Py_ssize_t i, Py_ssize_t n,
                             bint add) noexcept nogil:
@@ -154,21 +160,35 @@ cdef class Parameters:
         """Tasks in which all parameters are gone through."""
         return (self.count + SLAB - 1) // SLAB
 
+    cdef void take(self, Py_ssize_t first, const float *gradient, Py_ssize_t count) noexcept nogil:
+        """The optimizer's step on parameters [first, first + count), in runs of weights and of biases."""
+        cdef const Layer *layer = self.layers
+        cdef Py_ssize_t place, n
+        cdef bint is_bias
+        while count > 0:
+            while first >= layer.weights - self.weights + panel_floats(layer):
+                layer += 1
+            place = (first - (layer.weights - self.weights)) % ((layer.k + 1) * layer.ld)
+            is_bias = place >= layer.k * layer.ld
+            n = min(count, (layer.k + is_bias) * layer.ld - place)
+            kernels.update(self.weights + first, self.moment_1 + first, self.moment_2 + first, gradient, n,
+                           &self.bias_constants if is_bias else &self.constants)
+            first, gradient, count = first + n, gradient + n, count - n
+
     cdef void sum(self, Py_ssize_t slab, Py_ssize_t n) noexcept nogil:
         """The sum of n gradients of a slab of parameters, and the optimizer's step on it."""
         cdef float memory[SLAB + 16]
         cdef float *sums = aligned(memory)
         cdef Py_ssize_t first = slab * SLAB, count = min(<Py_ssize_t>SLAB, self.count - first)
         kernels.column_sums(sums, self.gradients + first, self.count, n, count)
-        kernels.update(self.weights + first, self.moment_1 + first, self.moment_2 + first, sums, count, &self.constants)
+        self.take(first, sums, count)
 
     cdef void apply(self, Py_ssize_t slab) noexcept nogil:
         """The optimizer's step on a slab of parameters."""
         cdef Py_ssize_t first = slab * SLAB, count = min(<Py_ssize_t>SLAB, self.count - first)
         if self.clip < 1:
             kernels.scale(self.gradients + first, self.clip, count)
-        kernels.update(self.weights + first, self.moment_1 + first, self.moment_2 + first, self.gradients + first,
-                       count, &self.constants)
+        self.take(first, self.gradients + first, count)
 
     cdef void add_squares(self, Py_ssize_t slab) noexcept nogil:
         """The sum of the squares of a slab of gradients."""

@@ -40,7 +40,7 @@ cdef extern from "fastmlp.h" nogil:
 
     ctypedef struct fm_step:
         int rule
-        float rate, decay, beta_1, one_minus_beta_1, beta_2, one_minus_beta_2, epsilon
+        float rate, decay, beta_1, one_minus_beta_1, beta_2, one_minus_beta_2, epsilon, l2
 
     ctypedef struct fm_distortion:
         ptrdiff_t height, width

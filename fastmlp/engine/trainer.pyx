@@ -228,7 +228,7 @@ cdef class Trainer(Team):
         cdef Py_ssize_t first = self.batch * self.batch_size
         self.enter(0)
         self.at_hand.weigh(&self.order[first], min(self.batch_size, self.order.shape[0] - first))
-        self.parameters.begin_step(self.batch)
+        self.parameters.begin_step(self.batch, self.at_hand.row_scale)
         self.at_hand.choose_forms(self.part_rows if self.batch > 0 else 0)
 
     cdef const int64_t *part(self) noexcept nogil:
