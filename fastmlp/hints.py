@@ -73,6 +73,9 @@ _INSTEAD = {
 _VALUES = {
     "logistic": ("sigmoid",),
     "identity": ("linear", "none"),
+    "leaky_relu": ("leakyrelu", "lrelu"),
+    "silu": ("swish",),
+    "gelu_tanh": ("gelu_approximate", "gelu_new", "gelu_pytorch_tanh", "tanh_gelu"),
     "cross_entropy": (
         *("categorical_crossentropy", "ce", "crossentropy", "crossentropyloss", "log_loss", "nll", "nll_loss"),
         *("softmax", "softmax_cross_entropy", "sparse_categorical_crossentropy", "xent"),
@@ -81,6 +84,7 @@ _VALUES = {
     "squared_error": ("l2", "mean_squared_error", "mse", "mse_loss", "mseloss"),
     "he": ("he_normal", "kaiming", "kaiming_normal"),
     "glorot": ("glorot_uniform", "xavier", "xavier_uniform"),
+    "lecun": ("lecun_normal",),
     "normal": ("gaussian", "random_normal"),
 }
 

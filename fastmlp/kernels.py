@@ -147,13 +147,17 @@ def relu_backward(dh: Float32, h: Float32, *, out: Float32 | None = None, n_thre
 
 
 def activate(z: Float32, activation: str, *, out: Float32 | None = None, n_threads: int | None = None) -> Float32:
-    """Return the activation of z, elementwise; tanh within 2 units in the last place, logistic within 3.
+    """Return the activation of z, elementwise, within 4 units in the last place.
+
+    Mish is so within 5, and GELU within 8; its tanh form is within 1e-6. Products of z and denormal numbers are as
+    coarse as those are.
 
     Parameters
     ----------
     z : float32 array
         Of any shape.
-    activation : {"relu", "tanh", "logistic", "identity"}
+    activation : str
+        A name of `fastmlp.activations.ACTIVATIONS`.
     out : float32 array of that shape, optional
         May be z.
     n_threads : int, optional

@@ -150,20 +150,21 @@ def n_parameters(layers: Iterable[Layer]) -> int:
     return sum((layer.inputs + 1) * layer.units for layer in layers)
 
 
-def engine_layers(layers: Sequence[Layer]) -> list[tuple[int, int, int, bool, int]]:
-    """Return what the engine reads of each layer: inputs, units, code of its activation, if that makes zeros, offset.
+def engine_layers(layers: Sequence[Layer]) -> list[tuple[int, int, int, bool, bool, int]]:
+    """Return what the engine reads of each layer: inputs, units, its activation, offset.
 
-    The offset is that of its weights, which its bias follows.
+    The activation is its code, whether it makes zeros, and whether its derivative reads the sum before it; the offset
+    is that of the weights, which the bias follows.
 
     Examples
     --------
     >>> from fastmlp.layers import engine_layers, layers_of
     >>> engine_layers(layers_of((3, 4, 2), "relu"))
-    [(3, 4, 1, True, 0), (4, 2, 0, False, 16)]
+    [(3, 4, 1, True, False, 0), (4, 2, 0, False, False, 16)]
     """
     offsets = [parameter.offset for parameter in layout(layers) if parameter.name == "weights"]
     activations = [ACTIVATIONS[layer.activation] for layer in layers]
     return [
-        (layer.inputs, layer.units, activation.code, activation.makes_zeros, offset)
+        (layer.inputs, layer.units, activation.code, activation.makes_zeros, activation.reads == "sum", offset)
         for layer, activation, offset in zip(layers, activations, offsets, strict=True)
     ]

@@ -43,16 +43,18 @@ class MLP:
     ----------
     layer_sizes : sequence of int
         Inputs, units of each hidden layer, outputs: at least two numbers.
-    activation : {"relu", "tanh", "logistic", "identity"} or a sequence of these, default "relu"
-        Of all hidden layers, or of each.
+    activation : str or sequence of str, default "relu"
+        Of all hidden layers, or of each: "relu", "leaky_relu" (of slope 0.01), "elu", "selu", "gelu", "gelu_tanh"
+        (PyTorch's ``GELU(approximate="tanh")``), "silu", "mish", "softplus", "tanh", "logistic", "identity";
+        `fastmlp.activations` has their formulas.
     loss : {"cross_entropy", "binary_cross_entropy", "squared_error"}, default "cross_entropy"
         What `fit` minimises, and with it the activation of the outputs: softmax, logistic or none. See Notes.
     init : {"he", "glorot", "lecun", "normal"}, a sequence of these, one for each layer, or None, default None
         "he": weights from N(0, 2 / fan_in) (He et al. 2015); "glorot": uniform within
         sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010); "lecun": from N(0, 1 / fan_in) (LeCun et al. 1998); all
         with biases 0. "normal": weights and biases from N(0, 1), as the tutorial does. None: for each hidden layer
-        what fits its activation, "he" for "relu" and "glorot" for the others; the outputs' layer is drawn as the one
-        before it.
+        what fits its activation, "lecun" for "selu", "glorot" for "softplus", "tanh", "logistic" and "identity", "he"
+        for the others; the outputs' layer is drawn as the one before it.
     seed : int, default 0
         Of the first weights and of the order in which `fit` visits the rows. The same seed gives the same bits for
         any number of threads.

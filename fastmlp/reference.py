@@ -10,7 +10,7 @@ A network of L layers turns a batch X of n rows into logits::
 
     dz_L = w / sum(w) * (output(z_L) - targets)                    backward
     dweights_i = h_(i-1).T @ dz_i,    dbias_i = sum of dz_i over the rows
-    dz_(i-1) = (dz_i @ weights_i.T) * activation'(h_(i-1))
+    dz_(i-1) = (dz_i @ weights_i.T) * activation'(z_(i-1))
 
 and an optimizer turns each parameter and its gradient into the parameter's next value. This is Rumelhart,
 Hinton & Williams 1986, "Learning representations by back-propagating errors", in matrix form; Bishop 2006,
@@ -291,7 +291,8 @@ def gradients(
         dweights.insert(0, inputs[i].T @ dz)
         dbiases.insert(0, dz.sum(axis=0))
         if i > 0:
-            dz = (dz @ float64(weights[i]).T) * ACTIVATIONS[names[i - 1]].derivative(inputs[i])
+            z = matmul_bias(inputs[i - 1], weights[i - 1], biases[i - 1])
+            dz = (dz @ float64(weights[i]).T) * ACTIVATIONS[names[i - 1]].derivative(z)
     return batch_cost, dweights, dbiases
 
 

@@ -15,7 +15,20 @@
 #define FM_PANEL 64
 #define FM_PAD 16
 
-enum fm_activation { FM_IDENTITY, FM_RELU, FM_TANH, FM_LOGISTIC };
+enum fm_activation {
+    FM_IDENTITY,
+    FM_RELU,
+    FM_TANH,
+    FM_LOGISTIC,
+    FM_LEAKY_RELU,
+    FM_ELU,
+    FM_SELU,
+    FM_GELU,
+    FM_GELU_TANH,
+    FM_SILU,
+    FM_MISH,
+    FM_SOFTPLUS
+};
 enum fm_loss { FM_CROSS_ENTROPY, FM_BINARY_CROSS_ENTROPY, FM_SQUARED_ERROR };
 
 /* A matrix read through strides: element (i, p) is data[i * ld + (p / FM_PANEL) * ld_panel + (p % FM_PANEL) * column],
@@ -106,9 +119,9 @@ typedef struct {
     void (*scale)(float *x, float factor, ptrdiff_t n);
     void (*column_sums)(float *sums, const float *x, ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t width);
 
-    /* In place: z becomes h; dh becomes dz = dh * (dh / dz), the derivative expressed by the output h. */
+    /* In place: z becomes h; dh becomes dz = dh * (dh / dz), the derivative expressed by the output h or by z. */
     void (*activate)(float *h, ptrdiff_t count, int activation);
-    void (*activate_backward)(float *dz, const float *h, ptrdiff_t count, int activation);
+    void (*activate_backward)(float *dz, const float *read, ptrdiff_t count, int activation);
 
     /* The loss of each row; its gradient, times scale[i], takes the place of the logits. Targets are n labels, which
      * cross-entropy alone reads, or, where labels is NULL, n rows of m values, one after the other. */

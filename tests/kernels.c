@@ -341,24 +341,76 @@ static void check_gather(const fm_kernels *f, ptrdiff_t n, ptrdiff_t k) {
 
 static double logistic(double z) { return 1 / (1 + exp(-z)); }
 
+static double softplus(double z) { return fmax(z, 0) + log1p(exp(-fabs(z))); }
+
+static double normal(double z) { return erfc(-z * sqrt(0.5)) / 2; }
+
+static double gelu_argument(double z) { return sqrt(8 / acos(-1)) * (z + 0.044715 * z * z * z); }
+
+static double activated(double z, int activation) {
+    switch (activation) {
+        case FM_RELU: return z < 0 ? 0 : z;
+        case FM_TANH: return tanh(z);
+        case FM_LOGISTIC: return logistic(z);
+        case FM_LEAKY_RELU: return z > 0 ? z : z / 100;
+        case FM_ELU: return z > 0 ? z : expm1(z);
+        case FM_SELU: return 1.0507009873554805 * (z > 0 ? z : 1.6732632423543772 * expm1(z));
+        case FM_GELU: return z * normal(z);
+        case FM_GELU_TANH: return z * logistic(gelu_argument(z));
+        case FM_SILU: return z * logistic(z);
+        case FM_MISH: return z * tanh(softplus(z));
+        case FM_SOFTPLUS: return softplus(z);
+        default: return z;
+    }
+}
+
+static double derivative_by_output(double h, int activation) {
+    switch (activation) {
+        case FM_RELU: return h > 0;
+        case FM_TANH: return 1 - h * h;
+        case FM_LOGISTIC: return h * (1 - h);
+        case FM_LEAKY_RELU: return h > 0 ? 1 : 0.01;
+        case FM_ELU: return h > 0 ? 1 : h + 1;
+        case FM_SELU: return h > 0 ? 1.0507009873554805 : h + 1.0507009873554805 * 1.6732632423543772;
+        case FM_SOFTPLUS: return -expm1(-h);
+        default: return 1;
+    }
+}
+
+static double derivative_by_sum(double z, int activation) {
+    const double s = logistic(z), t = tanh(softplus(z)), u = logistic(gelu_argument(z));
+    switch (activation) {
+        case FM_GELU: return normal(z) + z * exp(-z * z / 2) / sqrt(2 * acos(-1));
+        case FM_GELU_TANH: return u + z * u * (1 - u) * sqrt(8 / acos(-1)) * (1 + 3 * 0.044715 * z * z);
+        case FM_SILU: return s + z * s * (1 - s);
+        default: return t + z * (1 - t * t) * s;
+    }
+}
+
 static void check_activations(const fm_kernels *f, ptrdiff_t count) {
     const float strange[] = {0, -0.0f, 1e-40f, NAN, INFINITY, -INFINITY, 88.8f, -88.8f, -103.5f, 1e30f, -1e30f, 0.625f};
-    for (int activation = FM_IDENTITY; activation <= FM_LOGISTIC; activation++) {
-        float *h = floats(count, 1), *dz = floats(count, 1);
-        for (ptrdiff_t i = 0; i < count; i++) h[i] = i < LENGTH(strange) ? strange[i] : (i % 2 ? 100 : 3) * h[i];
+    for (int activation = FM_IDENTITY; activation <= FM_SOFTPLUS; activation++) {
+        const int reads_sum = activation >= FM_GELU && activation <= FM_MISH;
+        float *h = floats(count, 1), *dz = floats(count, 1), *sums = floats(count, 1);
+        for (ptrdiff_t i = 0; i < count; i++) {
+            sums[i] = h[i] = i < LENGTH(strange) ? strange[i] : (i % 2 ? 100 : 3) * h[i];
+            if (isinf(h[i])) sums[i] = copysignf(1e30f, h[i]); /* where 0 times infinity is 0 */
+        }
         double *e = doubles(h, count), *e_dz = doubles(dz, count);
         f->activate(h, count, activation);
-        f->activate_backward(dz, h, count, activation);
+        f->activate_backward(dz, reads_sum ? sums : h, count, activation);
         for (ptrdiff_t i = 0; i < count; i++) {
             const double z = e[i], y = h[i];
-            if (activation == FM_RELU) e[i] = z < 0 ? 0 : z, e_dz[i] *= y > 0;
-            if (activation == FM_TANH) e[i] = tanh(z), e_dz[i] *= 1 - y * y;
-            if (activation == FM_LOGISTIC) e[i] = logistic(z), e_dz[i] *= y * (1 - y);
-            const double unit = isfinite(e[i]) ? fmax(fabs(e[i]), FLT_MIN) : 1; /* each value by its own magnitude */
+            e[i] = activated(z, activation);
+            e_dz[i] *= reads_sum ? derivative_by_sum(sums[i], activation) : derivative_by_output(y, activation);
+            /* Each value by its own magnitude; but what z makes of a denormal is as coarse as that, and the tanh form
+             * loses what its argument is rounded by. */
+            const double least = activation == FM_GELU_TANH ? 1 : reads_sum ? 1e-30 : FLT_MIN;
+            const double unit = isfinite(e[i]) ? fmax(fabs(e[i]), least) : 1;
             e[i] /= unit;
             h[i] = (float)(h[i] / unit);
         }
-        check("activate", activation, h, e, count, 1, 0);
+        check("activate", activation, h, e, count, 1, 1);
         check("activate_backward", activation, dz, e_dz, count, 1, 1);
     }
 }

@@ -554,9 +554,9 @@ BAD_NETWORKS = {
         "layer_sizes must end in at least 2 outputs for loss='cross_entropy', not 1",
     ),
     "unknown activation": (
-        {"activation": "gelu"},
+        {"activation": "swoosh"},
         ValueError,
-        "activation must be one of relu, tanh, logistic, identity; not 'gelu'",
+        "activation must be one of relu, leaky_relu, .*, tanh, logistic, identity; not 'swoosh'",
     ),
     "capital activation": ({"activation": "ReLU"}, ValueError, "activation must be one of relu, .* not 'ReLU'"),
     "a function": (

@@ -388,7 +388,7 @@ def test_version_and_help(run):
         ),
         (("train", "--init", "zeros"), "argument --init: invalid choice: 'zeros'"),
         (("train", "--optimizer", "lbfgs"), "argument --optimizer: invalid choice: 'lbfgs' (choose from "),
-        (("train", "--activation", "gelu"), "argument --activation: invalid choice: 'gelu' (choose from "),
+        (("train", "--activation", "swoosh"), "argument --activation: invalid choice: 'swoosh' (choose from "),
         (("train", "--seed", "-1"), "argument --seed: wanted a whole number from 0"),
         (("train", "--seed", "lucky"), "argument --seed: wanted a whole number from 0"),
         (("train", "--threads", "0"), "argument --threads: wanted a whole number from 1, got '0'"),

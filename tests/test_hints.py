@@ -139,6 +139,8 @@ def test_arguments_without_a_name(call, message):
         ("activation", "sigmoid", "logistic"),
         ("activation", "linear", "identity"),
         ("activation", None, "identity"),
+        ("activation", "swish", "silu"),
+        ("activation", "LeakyReLU", "leaky_relu"),
         ("activation", "ReLU", "relu"),
         ("loss", "mse", "squared_error"),
         ("loss", "mean_squared_error", "squared_error"),

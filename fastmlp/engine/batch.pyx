@@ -64,6 +64,8 @@ cdef class Batch:
             layer = &self.layers[l]
             here = masks and self.layers[l - 1].makes_zeros
             h[l] = make_panels(rows, layer.k, here and worth_skipping(layer.k, layer.m), self.buffers)
+            if self.layers[l - 1].reads_sum:
+                h[l].sums = self.buffers.floats(h[l].blocks * h[l].ld_panel)
             if h[l].masked:
                 add_transpose(&h[l], self.buffers)
             here = here and l > 1 and worth_skipping(layer.k, self.layers[l - 1].k)

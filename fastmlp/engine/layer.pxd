@@ -14,6 +14,7 @@ cdef struct Layer:
     Py_ssize_t ld               # between rows of a panel, and the panel's width but for the last one
     int activation
     bint makes_zeros            # the activation: many of its outputs
+    bint reads_sum              # its derivative: what it was made of, not its output
     Py_ssize_t offset           # of the weights in the caller's flat array
     # [panel][k + 1][ld]: the bias is the row after the weights, since its input is always 1
     float *weights

@@ -2,7 +2,7 @@
 # cython: freethreading_compatible=True
 """Layers in panels of 64 outputs, and what a thread does with one panel: forward, backward, update."""
 
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from fastmlp.engine.matrix cimport (
     Buffers, Matrix, columns_masked, columns_of, mask_panel, panels_of, rows_masked, rows_of, width_of,
@@ -14,9 +14,10 @@ cdef Layer *make_layers(layers, Buffers buffers) except NULL:
     """The layers that `fastmlp.layers.engine_layers` describes, without memory for their parameters."""
     cdef Layer *made = <Layer *>buffers.allocate(sizeof(Layer) * len(layers))
     cdef Py_ssize_t l
-    for l, (k, m, activation, makes_zeros, offset) in enumerate(layers):
+    for l, (k, m, activation, makes_zeros, reads_sum, offset) in enumerate(layers):
         made[l].k, made[l].m, made[l].panels, made[l].ld = k, m, panels_of(m), width_of(m, 0)
-        made[l].activation, made[l].makes_zeros, made[l].offset = activation, makes_zeros, offset
+        made[l].activation, made[l].makes_zeros, made[l].reads_sum = activation, makes_zeros, reads_sum
+        made[l].offset = offset
     return made
 
 
@@ -50,6 +51,8 @@ cdef void forward(const Layer *layer, const Matrix *x, const Matrix *h, Py_ssize
     cdef float *c = h.data + panel * h.ld_panel + first * h.ld
     cdef Py_ssize_t width = width_of(layer.m, panel)
     product(c, h.ld, w + layer.k * layer.ld, 0, x, first, n, 0, w, layer.ld, layer.k, width)
+    if h.sums != NULL:
+        memcpy(h.sums + panel * h.ld_panel + first * h.ld, c, sizeof(float) * n * h.ld)
     if layer.activation != FM_IDENTITY:
         kernels.activate(c, n * h.ld, layer.activation)
     if h.masks != NULL:
@@ -75,7 +78,8 @@ cdef void backward(const Layer *layer, const Layer *below, const Matrix *dz, con
         kernels.transpose(transposed, FM_PANEL, w + p * (layer.k + 1) * layer.ld, layer.ld, rows, columns)
         product(c, dz_below.ld, <const float *>c if p else zeros, dz_below.ld if p else 0, dz, first, n, p,
                 transposed, FM_PANEL, columns, width)
-    kernels.activate_backward(c, h.data + panel * h.ld_panel + first * h.ld, n * h.ld, below.activation)
+    kernels.activate_backward(c, (h.data if h.sums == NULL else h.sums) + panel * h.ld_panel + first * h.ld, n * h.ld,
+                              below.activation)
     if dz_below.masks != NULL:
         mask_panel(dz_below, panel, first, n)
 

@@ -15,6 +15,8 @@ cdef struct Matrix:
     # n rows of activations or of their gradients; element (i, j) is data[(j / 64) * ld_panel + i * ld + j % 64]
     float *data
     Py_ssize_t ld, ld_panel, capacity
+    # What a hidden layer was made of, in the same places, where the derivative of its activation reads that
+    float *sums
     # Columns go in blocks of `block`: a panel, or as many as lists are parted by
     Py_ssize_t block, blocks
 

@@ -83,11 +83,12 @@ def activate(float[::1] h, int activation, int n_threads):
         kernels.activate(&h[task * CHUNK], min(CHUNK, count - task * CHUNK), activation)
 
 
-def activate_backward(float[::1] dz, const float[::1] h, int activation, int n_threads):
-    """In place: dh (count) becomes dz; h (count)."""
-    cdef Py_ssize_t count = h.shape[0], task
+def activate_backward(float[::1] dz, const float[::1] read, int activation, int n_threads):
+    """In place: dh (count) becomes dz; read (count) is h or, where the activation's derivative reads that, z."""
+    cdef Py_ssize_t count = dz.shape[0], task
     for task in prange((count + CHUNK - 1) // CHUNK, nogil=True, num_threads=n_threads, schedule="static"):
-        kernels.activate_backward(&dz[task * CHUNK], &h[task * CHUNK], min(CHUNK, count - task * CHUNK), activation)
+        kernels.activate_backward(&dz[task * CHUNK], &read[task * CHUNK], min(CHUNK, count - task * CHUNK),
+                                  activation)
 
 
 def loss_gradient(float[:, ::1] logits, float[::1] losses, const int64_t[::1] labels, const float[:, ::1] targets,

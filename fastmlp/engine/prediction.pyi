@@ -8,7 +8,9 @@ from fastmlp.engine.rows import Rows
 PREDICT_ROWS: int
 
 class FewRows:
-    def __init__(self, layers: Sequence[tuple[int, int, int, bool, int]], parameters: NDArray[np.float32]) -> None: ...
+    def __init__(
+        self, layers: Sequence[tuple[int, int, int, bool, bool, int]], parameters: NDArray[np.float32]
+    ) -> None: ...
     def logits(self, X: object) -> NDArray[np.float32] | None: ...
     def read(self) -> NDArray[np.float32]: ...
     def read_with(self, *arrays: NDArray[np.float32]) -> list[NDArray[np.float32]]: ...
@@ -19,7 +21,7 @@ class FewRows:
 class Predictor:
     def __init__(
         self,
-        layers: Sequence[tuple[int, int, int, bool, int]],
+        layers: Sequence[tuple[int, int, int, bool, bool, int]],
         parameters: NDArray[np.float32],
         n_threads: int,
         rows: Rows | None = None,

@@ -9,9 +9,6 @@ cdef extern from "fastmlp.h" nogil:
         FM_PANEL
         FM_PAD
         FM_IDENTITY
-        FM_RELU
-        FM_TANH
-        FM_LOGISTIC
         FM_CROSS_ENTROPY
         FM_BINARY_CROSS_ENTROPY
         FM_SQUARED_ERROR
@@ -74,7 +71,7 @@ cdef extern from "fastmlp.h" nogil:
         void (*scale)(float *x, float factor, ptrdiff_t n) noexcept nogil
         void (*column_sums)(float *sums, const float *x, ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t width) noexcept nogil
         void (*activate)(float *h, ptrdiff_t count, int activation) noexcept nogil
-        void (*activate_backward)(float *dz, const float *h, ptrdiff_t count, int activation) noexcept nogil
+        void (*activate_backward)(float *dz, const float *read, ptrdiff_t count, int activation) noexcept nogil
         void (*loss)(float *logits, float *losses, ptrdiff_t ld, const int64_t *labels, const float *targets,
                      const float *scale, ptrdiff_t n, ptrdiff_t m, int kind) noexcept nogil
         void (*softmax)(float *probabilities, ptrdiff_t ld, ptrdiff_t n, ptrdiff_t m) noexcept nogil

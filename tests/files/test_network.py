@@ -312,7 +312,7 @@ def test_wrong_tensors(saved, name, tensor, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "metadata key 'fastmlp' is missing: .* give activation=, one of relu, tanh, "),
+        (None, "metadata key 'fastmlp' is missing: .* give activation=, one of relu, leaky_relu, "),
         ("{", "metadata key 'fastmlp' is not JSON: "),
         ("[" * 100_000, "metadata key 'fastmlp' is not JSON: "),
         ("[1]", r"metadata key 'fastmlp' must hold a JSON object, got \[1\]"),
