@@ -16,12 +16,14 @@ INLINE void product(float *c, const float *a, ptrdiff_t ld_a, const float *b, pt
  * far below. `place` is the first of the draws. scratch has room for as much. */
 INLINE void displace(float *fields, float *scratch, const fm_distortion *how, fm_key key, uint32_t place) {
     const ptrdiff_t h = how->height, w = how->width, ld = padded_row(w);
-    for (ptrdiff_t i = 0; i < h; i++)
-        for (ptrdiff_t j = 0; j < w; j++) {
+    for (ptrdiff_t i = 0; i < h; i++) {
+        float *restrict right = fields + i * ld, *restrict below = right + h * ld;
+        for (ptrdiff_t j = 0; j < ld; j++) { /* whole vectors: the padding meets nothing */
             const uint32_t bits = draw(key, place + (uint32_t)(i * w + j));
-            fields[i * ld + j] = (float)(2 * (int32_t)(bits & 0xFFFF) - 65535) / 65536;
-            fields[(h + i) * ld + j] = (float)(2 * (int32_t)(bits >> 16) - 65535) / 65536;
+            right[j] = (float)(2 * (int32_t)(bits & 0xFFFF) - 65535) / 65536;
+            below[j] = (float)(2 * (int32_t)(bits >> 16) - 65535) / 65536;
         }
+    }
     product(scratch, fields, ld, how->along_rows, 2 * h, w, ld);
     product(fields, how->along_columns, h, scratch, h, h, ld);
     product(fields + h * ld, how->along_columns, h, scratch + h * ld, h, h, ld);
@@ -43,11 +45,35 @@ INLINE void draw_affine(float *m, const fm_distortion *how, fm_key key) {
     m[3] = y - m[4] * (x + drawn[FM_SHIFT_X]) - m[5] * (y + drawn[FM_SHIFT_Y]);
 }
 
+#ifndef READ_BETWEEN
+/* Pixels read between the four of which each place is the upper left: out (n), places and shares of the right and of
+ * the lower ones (n). */
+INLINE void read_between(float *restrict out, const float *image, ptrdiff_t ld, const int32_t *place,
+                         const float *right, const float *below, ptrdiff_t n) {
+    for (ptrdiff_t j = 0; j < n; j++) {
+        const float *four = image + place[j];
+        const float upper = four[0] + right[j] * (four[1] - four[0]);
+        const float lower = four[ld] + right[j] * (four[ld + 1] - four[ld]);
+        out[j] = upper + below[j] * (lower - upper);
+    }
+}
+#endif
+
+/* A coordinate from 0 to size + 1 in a frame of size + 2, as a whole number up to size, and what it is beyond that. */
+INLINE int32_t split(float *beyond, float x, float size) {
+    x = x > 0 ? x : 0;
+    x = x < size + 1 ? x : size + 1;
+    const int32_t whole = (int32_t)(x < size ? x : size);
+    *beyond = x - (float)whole;
+    return whole;
+}
+
 static void distort(float *out, float *scratch, const float *image, const fm_distortion *how, const uint32_t *epoch,
                     uint32_t row) {
     const ptrdiff_t h = how->height, w = how->width, ld = padded_row(w), ld_frame = w + 2;
     const fm_key key = key_of((fm_key){epoch[0], epoch[1]}, row);
     float m[6], *fields = scratch, *frame = fields + 4 * h * ld;
+    int32_t *places = (int32_t *)(fields + 2 * h * ld);
     draw_affine(m, how, key);
     if (how->along_rows)
         displace(fields, fields + 2 * h * ld, how, key, FM_AFFINE);
@@ -57,20 +83,12 @@ static void distort(float *out, float *scratch, const float *image, const fm_dis
     memset(frame, 0, (size_t)((h + 2) * ld_frame) * sizeof *frame);
     for (ptrdiff_t i = 0; i < h; i++) memcpy(frame + (i + 1) * ld_frame + 1, image + i * w, (size_t)w * sizeof *image);
     for (ptrdiff_t i = 0; i < h; i++) {
-        const float *right = fields + i * ld, *below = right + h * ld;
-        const float row_x = m[0] + m[2] * (float)i + 1, row_y = m[3] + m[5] * (float)i + 1;
-        for (ptrdiff_t j = 0; j < w; j++) {
-            float x = row_x + m[1] * (float)j + right[j], y = row_y + m[4] * (float)j + below[j];
-            x = x > 0 ? x : 0, y = y > 0 ? y : 0;
-            x = x < (float)w + 1 ? x : (float)w + 1, y = y < (float)h + 1 ? y : (float)h + 1;
-            /* the last column and row are zeros, and so are those before them within a step of the edge */
-            const int32_t column = (int32_t)x < (int32_t)w ? (int32_t)x : (int32_t)w;
-            const int32_t line = (int32_t)y < (int32_t)h ? (int32_t)y : (int32_t)h;
-            const float right_part = x - (float)column, lower_part = y - (float)line;
-            const float *four = frame + line * (int32_t)ld_frame + column;
-            const float upper = four[0] + right_part * (four[1] - four[0]);
-            const float lower = four[ld_frame] + right_part * (four[ld_frame + 1] - four[ld_frame]);
-            out[i * w + j] = upper + lower_part * (lower - upper);
+        float *right = fields + i * ld, *below = right + h * ld;
+        const float x = m[0] + m[2] * (float)i + 1, y = m[3] + m[5] * (float)i + 1;
+        for (int32_t j = 0; j < (int32_t)ld; j++) { /* 64 bits become no float in a vector of AVX2 */
+            const int32_t column = split(right + j, x + m[1] * (float)j + right[j], (float)w);
+            places[j] = column + (int32_t)ld_frame * split(below + j, y + m[4] * (float)j + below[j], (float)h);
         }
+        read_between(out + i * w, frame, ld_frame, places, right, below, w);
     }
 }
