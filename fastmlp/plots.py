@@ -24,9 +24,10 @@ try:
 except ImportError as error:
     raise ImportError("plots need matplotlib: pip install 'fastmlp[plot]'") from error
 
+from fastmlp.augment import Distortion
 from fastmlp.runs import History
 
-__all__ = ["confusion_matrix", "digits", "learning_curves", "worst_mistakes", "write_all"]
+__all__ = ["confusion_matrix", "digits", "distortions", "learning_curves", "worst_mistakes", "write_all"]
 
 BLUE, RED, GREY, PALE = "#2166ac", "#b2182b", "#666666", "#e3e3e3"
 LEGEND = "Below: what each was read as (and is, if that is wrong), and how surely"
@@ -67,7 +68,6 @@ def learning_curves(history: History) -> Figure:
     panels = 2 if history.validation_accuracy else 1
     figure = Picture(figsize=(5.5 * panels, 4), dpi=150, layout="constrained")
     axes = figure.subplots(1, panels, squeeze=False)[0]
-
     dots = {"marker": "o", "markersize": 3.5}
     for ax, title in zip(axes, ["Loss", "Accuracy on the validation set, %"], strict=False):
         ax.set_title(title, loc="left", fontsize=11)
@@ -76,7 +76,6 @@ def learning_curves(history: History) -> Figure:
         ax.grid(color=PALE)
         ax.set_axisbelow(True)
         ax.spines[["top", "right"]].set_visible(False)
-
     for name, colour, values in (
         ("training", BLUE, history.loss),
         ("validation", RED, history.validation_loss),
@@ -90,7 +89,6 @@ def learning_curves(history: History) -> Figure:
         axes[0].yaxis.set_major_formatter(FormatStrFormatter("%g"))
         axes[0].yaxis.set_minor_formatter(NullFormatter())
     axes[0].legend(frameon=False)
-
     if history.validation_accuracy:
         percent = 100 * np.asarray(history.validation_accuracy)
         best = int(percent.argmax())
@@ -256,6 +254,34 @@ def worst_mistakes(
     return _page(images[worst], captions, np.ones(len(worst), bool), title, columns=6)
 
 
+def distortions(images: npt.ArrayLike, augment: Distortion, seed: int = 0) -> Figure:
+    """Draw the first five images, and beside each what a network with this seed sees of it in its first nine epochs.
+
+    Parameters
+    ----------
+    images : array
+        As for `digits`; the first rows of X.
+    augment : fastmlp.augment.Affine, Elastic or Compose
+    seed : int, default 0
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> from fastmlp import augment, plots
+    >>> figure = plots.distortions([[0, 0, 1, 1]], augment.Affine(rotation=15))
+    >>> len(figure.axes[0].images)
+    10
+    """
+    pixels = _squares(images)[:5]
+    forms = np.stack([pixels, *(augment(pixels, seed, epoch=epoch) for epoch in range(9))], axis=1)
+    captions = [("as it is", ""), *((f"epoch {epoch}", "") for epoch in range(1, 10))] * len(pixels)
+    title = f"The first {len(pixels)} rows, and what training sees in their place"
+    return _page(forms.reshape(-1, *pixels.shape[1:]), captions, np.zeros(len(captions), bool), title, columns=10)
+
+
 def write_all(
     directory: str | os.PathLike[str],
     history: History,
@@ -310,20 +336,26 @@ def _checked(
     images: npt.ArrayLike, labels: npt.ArrayLike, predictions: npt.ArrayLike, probabilities: npt.ArrayLike
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
     """Return the four as arrays that agree, the images as (n, side, side)."""
-    pixels, chances = np.asarray(images), np.asarray(probabilities)
-    n = len(pixels) if pixels.ndim else 0
-    if n == 0:
-        raise ValueError(f"images must have at least one row: got shape {pixels.shape}")
-    side = math.isqrt(pixels[0].size)
-    if pixels.shape not in {(n, side * side), (n, side, side)}:
-        raise ValueError(f"images must be square, (n, side * side) or (n, side, side): got shape {pixels.shape}")
+    pixels, chances = _squares(images), np.asarray(probabilities)
+    n = len(pixels)
     truth, guess = np.asarray(labels), np.asarray(predictions)
     for name, array in (("labels", truth), ("predictions", guess)):
         if array.shape != (n,):
             raise ValueError(f"{name} must be ({n},), one for each image: got shape {array.shape}")
     if chances.ndim != 2 or len(chances) != n:
         raise ValueError(f"probabilities must be ({n}, m), a row for each image: got shape {chances.shape}")
-    return pixels.reshape(n, side, side), truth, guess, chances
+    return pixels, truth, guess, chances
+
+
+def _squares(images: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Return images as an array (n, side, side)."""
+    pixels = np.asarray(images)
+    if pixels.ndim == 0 or len(pixels) == 0:
+        raise ValueError(f"images must have at least one row: got shape {pixels.shape}")
+    n, side = len(pixels), math.isqrt(pixels[0].size)
+    if pixels.shape not in {(n, side * side), (n, side, side)}:
+        raise ValueError(f"images must be square, (n, side * side) or (n, side, side): got shape {pixels.shape}")
+    return pixels.reshape(n, side, side)
 
 
 def _percent(probability: float) -> str:

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastmlp.augment import Affine
+
 plots = pytest.importorskip("fastmlp.plots", reason="draws with matplotlib", exc_type=ImportError)
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -220,6 +222,27 @@ def test_shapes_that_disagree(draw, changed, message):
 def test_labels_that_disagree(truth, guess):
     with pytest.raises(ValueError, match=r"y_true and y_pred must both be \(n,\)"):
         plots.confusion_matrix(truth, guess)
+
+
+def test_distortions_are_those_of_training():
+    images, *_ = answers(7)
+    augment = Affine(rotation=20, shift=1)
+    (ax,) = plots.distortions(images, augment, seed=3).axes
+    assert len(ax.images) == 50  # of five rows
+    np.testing.assert_array_equal(ax.images[10].get_array().ravel(), images[1].ravel())
+    np.testing.assert_array_equal(ax.images[19].get_array(), augment(images, 3, epoch=8)[1].reshape(8, 8))
+    assert [text.get_text() for text in ax.texts[::2]] == [
+        "as it is",
+        *(f"epoch {epoch}" for epoch in range(1, 10)),
+    ] * 5
+
+
+@pytest.mark.parametrize(
+    ("images", "message"), [(np.zeros((0, 64)), "at least one row"), (np.zeros((2, 20)), "square")]
+)
+def test_distortions_need_images(images, message):
+    with pytest.raises(ValueError, match=message):
+        plots.distortions(images, Affine())
 
 
 def test_write_all_writes_four_pictures(tmp_path):

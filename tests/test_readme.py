@@ -49,7 +49,11 @@ def run_section(title):
 def test_every_python_block_is_in_a_section_that_is_run():
     text = README.read_text(encoding="utf-8")
     sections = re.findall(r"^(## .*)\n((?:(?!## ).*\n)*)", text, re.MULTILINE)
-    assert [title for title, body in sections if "```python" in body] == ["## Five minutes", "## Your own data"]
+    assert [title for title, body in sections if "```python" in body] == [
+        "## Five minutes",
+        "## Images put out of shape",
+        "## Your own data",
+    ]
 
 
 @pytest.mark.slow
@@ -58,6 +62,12 @@ def test_the_digits_are_learnt_and_drawn_and_saved(tmp_path, monkeypatch):
     names = run_section("## Five minutes")
     assert names["net"].evaluate(*names["test"])["accuracy"] > 0.97
     assert {path.suffix for path in tmp_path.iterdir()} >= {".safetensors", ".png"}
+
+
+@pytest.mark.slow
+def test_images_out_of_shape_teach_more():
+    names = run_section("## Images put out of shape")
+    assert names["net"].evaluate(*names["validation"])["accuracy"] > 0.99
 
 
 def test_a_table_of_ones_own_is_learnt(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from fastmlp import cautions, checks, threads
 from fastmlp.arrays import Array, Float32
-from fastmlp.augment import Distortion
+from fastmlp.augment import PIXEL, Distortion
 from fastmlp.callbacks import Callback, Progress, ProgressBar
 from fastmlp.engine.distortion import Distortion as EngineDistortion
 from fastmlp.engine.rows import Rows
@@ -183,7 +183,10 @@ def _engine(network: MLP, data: _Data, batch_size: int) -> tuple[Trainer, Rows]:
     batch = min(batch_size, len(data.rows))
     # Forward, input gradient and weight gradient, in phases that the threads share.
     work = 3 * batch * network.parameters.size / threads.RATE
-    n_threads = threads.choose(network.n_threads, work / (2 * len(network.layers) + 2))
+    seconds = work / (2 * len(network.layers) + 2)
+    if data.distortion is not None:
+        seconds = max(seconds, batch * data.rows.shape[1] * PIXEL)
+    n_threads = threads.choose(network.n_threads, seconds)
     rows = Rows(
         data.rows,
         network.layers[0].units,
