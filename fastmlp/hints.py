@@ -18,6 +18,7 @@ _ARGUMENTS = {
     "beta_1": ("beta1",),
     "beta_2": ("beta2",),
     "callbacks": ("callback",),
+    "class_weight": ("class_weights", "pos_weight"),
     "clip_norm": ("clip_grad_norm", "clipnorm", "global_clipnorm", "gradient_clip_norm", "max_grad_norm"),
     "epochs": ("epoch", "iterations", "max_epochs", "max_iter", "n_epochs", "n_iter", "nb_epoch", "num_epochs"),
     "epsilon": ("eps",),
@@ -25,6 +26,7 @@ _ARGUMENTS = {
     "init": ("initializer", "kernel_initializer", "weight_init"),
     "learning_rate": ("eta", "eta0", "learning_rate_init", "lr", "step_size"),
     "loss": ("criterion", "loss_fn", "loss_function", "objective"),
+    "metrics": ("metric",),
     "n_threads": ("n_jobs", "nthreads", "num_threads", "threads", "workers"),
     "nesterov": ("nesterovs_momentum",),
     "optimizer": ("optim", "optimiser"),
@@ -49,14 +51,11 @@ _INSTEAD = {
     ("validation_fraction", "validation_split"): (
         "split the rows, and hand fit a part of them: validation_data=(X_validation, y_validation)"
     ),
-    ("class_weight", "class_weights", "pos_weight"): (
-        "rows have weights: fit(X, y, sample_weight=weights[y]), where weights is an array with one for each class"
-    ),
     ("drop", "dropout", "dropout_rate"): (
         "fastmlp has no dropout; the optimizer fastmlp.AdamW(weight_decay=0.01) holds weights back"
     ),
     ("early_stopping", "n_iter_no_change", "patience", "tol"): (
-        "fastmlp has no early stopping; validation_loss of the History that fit returns shows the best epoch"
+        "write fit(X, y, validation_data=..., callbacks=[fastmlp.callbacks.EarlyStopping(patience=10)])"
     ),
     ("decay", "learning_rate_schedule", "lr_schedule", "lr_scheduler", "schedule", "scheduler"): (
         "learning_rate takes schedules, as in fastmlp.Adam(learning_rate=fastmlp.schedules.Cosine(0.001))"
@@ -64,7 +63,6 @@ _INSTEAD = {
     ("clip_value", "clipvalue"): "optimizers clip a gradient by its norm, as in fastmlp.Adam(clip_norm=1.0)",
     ("batch_norm", "batch_normalization"): "fastmlp has no batch normalisation",
     ("warm_start",): "a second fit always goes on where the first one stopped",
-    ("metrics",): "evaluate tells the loss and the accuracy",
     ("device",): "fastmlp computes on CPUs",
     ("dtype",): "fastmlp computes in float32",
 }

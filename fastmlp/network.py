@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -239,9 +239,12 @@ class MLP:
         optimizer: Optimizer | None = None,
         validation_data: tuple[ArrayLike, ArrayLike] | None = None,
         sample_weight: ArrayLike | None = None,
+        class_weight: Mapping[int, float] | str | None = None,
+        metrics: Mapping[str, Callable[..., float]] | Sequence[Callable[..., float]] | None = None,
         augment: Distortion | None = None,
         shuffle: bool = True,
         callbacks: Sequence[Listener] = (),
+        resume: str | bytes | os.PathLike[str] | None = None,
         verbose: bool | int = True,
     ) -> History:
         """Train the network, from where it stands: a second call goes on, optimizer state included.
@@ -264,11 +267,27 @@ class MLP:
             Evaluated after each epoch.
         sample_weight : array (n,) or None
             Not negative. The cost of a batch is the mean of its rows' losses by these weights.
+        class_weight : dict of label to weight, "balanced" or None
+            Each row's weight is also multiplied by that of its label, of which y has no other. "balanced" gives all
+            classes of y the same sum: n / (number of classes * rows of the class). For y of labels, of one-hot rows, or
+            of 0 and 1 for one output. The validation data have no weights.
+        metrics : dict of name to function, list of functions, or None
+            Of (y_true, y_pred), as scikit-learn's are: computed on the validation data after each epoch, and in the
+            history by "validation_" and their name. y_true are labels, int64 (n,); for "binary_cross_entropy" 0 and 1
+            and for "squared_error" values, (n,) for one output, else (n, m); y_pred is what `predict` returns. A
+            function whose second argument has a name that begins with y_prob or y_score gets probabilities in its
+            place: what `predict_proba` returns, (n,) for one output. Before training each is tried on y_true as its own
+            prediction.
         augment : fastmlp.augment.Affine, Elastic or Compose; optional
             Distorts the rows, which are images, anew each epoch.
         shuffle : bool, default True
             A new order of the rows each epoch, drawn from the seed.
         callbacks : sequence of fastmlp.callbacks.Callback
+            Those of type `Checkpoint` are told last.
+        resume : path-like or None
+            A file of `fastmlp.callbacks.Checkpoint`. Where it exists, network, optimizer's state and history are those
+            of the run that wrote it, and `epochs` are counted with its own. With the same arguments as that run had,
+            this one goes on to the same bits.
         verbose : bool or int, default True
             Show progress: on standard output lines of epochs, at least half a second apart, or every k epochs for a
             number k; and a bar on a terminal or in a notebook. False or 0: nothing.
@@ -284,6 +303,8 @@ class MLP:
             An argument is not as described; the network is as it was.
         RuntimeError
             `fit` is already running on this network: in another thread, or around the callback that calls it.
+        FileFormatError
+            `resume` is no checkpoint, or damaged.
         DivergenceError
             The loss or a parameter is no longer finite; the network is as after the last finite epoch.
         KeyboardInterrupt
@@ -315,9 +336,12 @@ class MLP:
             optimizer=optimizer,
             validation_data=validation_data,
             sample_weight=sample_weight,
+            class_weight=class_weight,
+            metrics=metrics,
             augment=augment,
             shuffle=shuffle,
             callbacks=callbacks,
+            resume=resume,
             verbose=verbose,
         )
 
@@ -360,13 +384,9 @@ class MLP:
         >>> fastmlp.MLP((3, 4, 2)).predict_proba([[0, 0, 0]])
         array([[0.5, 0.5]], dtype=float32)
         """
-        output = LOSSES[self.loss].output
-        if not output.is_probability:
+        if not LOSSES[self.loss].output.is_probability:
             raise ValueError(f"predict_proba needs a network with probabilities; this one has loss={self.loss!r}")
-        outputs = self.logits(X)
-        if output is SOFTMAX:
-            return kernels.softmax(outputs, out=outputs)
-        return kernels.activate(outputs, output.name, out=outputs)
+        return self._probabilities(self.logits(X))
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return what the network says of each row.
@@ -497,6 +517,13 @@ class MLP:
     def _require_writable(self) -> None:
         if not self._parameters.flags.writeable:
             raise ValueError("parameters of the network must be writable, for fit; copy.deepcopy(network) has its own")
+
+    def _probabilities(self, outputs: Float32) -> Float32:
+        """What the logits (n, m) mean, in their place."""
+        output = LOSSES[self.loss].output
+        if output is SOFTMAX:
+            return kernels.softmax(outputs, out=outputs)
+        return kernels.activate(outputs, output.name, out=outputs)
 
     def _decide(self, outputs: Float32) -> NDArray[Any]:
         decided = LOSSES[self.loss].output.decide(outputs)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from fastmlp.arrays import Float32
 
-__all__ = ["History", "Listener", "RunState"]
+__all__ = ["History", "Listener", "RunState", "SavedRun"]
 
 
 class Listener(Protocol):
@@ -109,3 +109,29 @@ class RunState(NamedTuple):
     moments: tuple[Float32, Float32]
     step: int
     epoch: int
+
+
+class SavedRun(NamedTuple):
+    """What a checkpoint keeps of a run beside the network and its `RunState`.
+
+    Attributes
+    ----------
+    history : History
+    optimizer : str
+        Its class.
+    changes : dict
+        What callbacks have set about the optimizer, by name.
+    callbacks : list of (str, dict)
+        Their classes, and what their `get_state` returned: of those that have something to keep, in their order.
+
+    Examples
+    --------
+    >>> from fastmlp.runs import History, SavedRun
+    >>> SavedRun(History(loss=[0.5]), "Adam", changes={"learning_rate": 1e-4}, callbacks=[]).history.loss
+    [0.5]
+    """
+
+    history: History
+    optimizer: str
+    changes: dict[str, Any]
+    callbacks: list[tuple[str, dict[str, Any]]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import zlib
@@ -22,10 +23,12 @@ from fastmlp.layers import layers_of, layout, views
 from fastmlp.losses import LOSSES
 from fastmlp.network import MLP
 
-__all__ = ["load", "save"]
+__all__ = ["RUN", "contents", "load", "read", "reading", "save"]
 
 
 _FORMAT = 1
+# The metadata key of a checkpoint's run, with which the names of its own tensors begin.
+RUN = "fastmlp.run"
 # Arguments of MLP, and what they are in JSON. A list of strings has one for each layer.
 _ARGUMENTS = {"layer_sizes": (list,), "activation": (str, list), "loss": (str,), "init": (str, list), "seed": (int,)}
 _FIELDS: dict[str, tuple[type, ...]] = {**_ARGUMENTS, "crc32": (int,)}
@@ -73,15 +76,29 @@ def save(network: MLP, path: str | bytes | os.PathLike[str]) -> None:
     """
     path = checks.path("path", path)
     # A copy of one epoch, so that what is checked, summed up and written is the same, even where another thread trains.
-    tensors = {str(name): view for name, view in _views(network, _names(network), network._few_rows.read())}
+    tensors, metadata = contents(network, network._few_rows.read())
+    with replacing(path) as stream:
+        safetensors.write(stream, tensors, metadata)
+
+
+def contents(network: MLP, parameters: Float32) -> tuple[dict[str, Float32], dict[str, str]]:
+    """Return the tensors and the metadata of a network's file, with these for its parameters.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> from fastmlp.files.network import contents
+    >>> network = fastmlp.MLP((4, 3, 2))
+    >>> list(contents(network, network.parameters)[0])
+    ['0.weight', '0.bias', '2.weight', '2.bias']
+    """
+    tensors = {str(name): view for name, view in _views(network, _names(network), parameters)}
     fields = {"format": _FORMAT, **{name: getattr(network, name) for name in _ARGUMENTS}}
     crc32 = _crc32(fields)
     for name, tensor in tensors.items():
         _check_finite(name, tensor)
         crc32 = zlib.crc32(np.ascontiguousarray(tensor, "<f4").data, crc32)
-    metadata = {"fastmlp": json.dumps({**fields, "crc32": crc32})}
-    with replacing(path) as stream:
-        safetensors.write(stream, tensors, metadata)
+    return tensors, {"fastmlp": json.dumps({**fields, "crc32": crc32})}
 
 
 def load(
@@ -141,12 +158,8 @@ def load(
         given["activation"] = checks.one_or_each("activation", activation, ACTIVATIONS, None, "hidden layers")
     if loss is not None:
         given["loss"] = checks.one_of("loss", loss, LOSSES)
-    with open(path, "rb") as stream:
-        size = os.fstat(stream.fileno()).st_size
-        try:
-            network = _read(stream, given)
-        except ValueError as error:
-            raise FileFormatError(f"{path} ({size} bytes): {error}") from error
+    with reading(path) as stream:
+        network = read(stream, given)
     if activation is not None:
         checks.one_or_each("activation", activation, ACTIVATIONS, len(network.layers) - 1, "hidden layers")
     for name, value in given.items():
@@ -155,8 +168,46 @@ def load(
     return network
 
 
-def _read(stream: BufferedIOBase, given: dict[str, Any]) -> MLP:
+@contextlib.contextmanager
+def reading(path: str) -> Iterator[BufferedIOBase]:
+    """Open a file; a ValueError within the block becomes a FileFormatError that names it.
+
+    Examples
+    --------
+    >>> import os
+    >>> from fastmlp.files.network import reading
+    >>> with reading(os.devnull):
+    ...     raise ValueError("it is empty")
+    Traceback (most recent call last):
+    fastmlp.errors.FileFormatError: /dev/null (0 bytes): it is empty
+    """
+    with open(path, "rb") as stream:
+        try:
+            yield stream
+        except ValueError as error:
+            size = os.fstat(stream.fileno()).st_size
+            raise FileFormatError(f"{path} ({size} bytes): {error}") from error
+
+
+def read(stream: BufferedIOBase, given: dict[str, Any]) -> MLP:
+    """Return the network in a file; what another program's does not say is `given`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import fastmlp
+    >>> from fastmlp.files.network import contents, read
+    >>> from fastmlp.files.safetensors import write
+    >>> network = fastmlp.MLP((4, 3, 2))
+    >>> with tempfile.TemporaryFile() as stream:
+    ...     write(stream, *contents(network, network.parameters))
+    ...     _ = stream.seek(0)
+    ...     read(stream, {}).layer_sizes
+    (4, 3, 2)
+    """
     metadata, tensors = safetensors.read_header(stream)
+    if RUN in metadata:
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(RUN)}
     if "fastmlp" not in metadata:
         layers, arguments = _foreign(tensors, given)
         network = MLP._unfilled(**arguments)

@@ -61,8 +61,8 @@ class Header(NamedTuple):
     tensors: dict[str, Tensor]
 
 
-def write(stream: BinaryIO, tensors: Mapping[str, NDArray[np.float32]], metadata: Mapping[str, str]) -> None:
-    """Write a file of float32 tensors, in their order.
+def write(stream: BinaryIO, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
+    """Write a file of float32 and float64 tensors, in their order.
 
     Raises
     ------
@@ -83,14 +83,14 @@ def write(stream: BinaryIO, tensors: Mapping[str, NDArray[np.float32]], metadata
     end = 0
     for name, tensor in tensors.items():
         start, end = end, end + tensor.nbytes
-        header[name] = {"dtype": "F32", "shape": tensor.shape, "data_offsets": [start, end]}
+        header[name] = {"dtype": f"F{8 * tensor.itemsize}", "shape": tensor.shape, "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the values are aligned
     if len(text) > MAX_HEADER:
         raise ValueError(f"{len(tensors)} tensors have a header of {len(text)} bytes; at most {MAX_HEADER} are read")
     stream.write(len(text).to_bytes(8, "little") + text)
     for tensor in tensors.values():
-        stream.write(np.ascontiguousarray(tensor, "<f4").data)
+        stream.write(np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<")).data)
 
 
 def read_header(stream: BufferedIOBase) -> Header:
@@ -134,8 +134,8 @@ def read_header(stream: BufferedIOBase) -> Header:
     return Header(metadata, _tensors(entries, start, size))
 
 
-def read_tensor(stream: BufferedIOBase, name: str, tensor: Tensor) -> NDArray[np.float32]:
-    """Read the values of a tensor of one of the `DTYPES`, as float32.
+def read_tensor(stream: BufferedIOBase, name: str, tensor: Tensor, dtype: type[Any] = np.float32) -> NDArray[Any]:
+    """Read the values of a tensor of one of the `DTYPES`, as float32 or float64.
 
     Raises
     ------
@@ -156,8 +156,7 @@ def read_tensor(stream: BufferedIOBase, name: str, tensor: Tensor) -> NDArray[np
     if tensor.dtype == "BF16":
         values = (values.astype(np.uint32) << 16).view(np.float32)
     with np.errstate(over="ignore"):  # an infinity, which the caller looks for anyway
-        float32: NDArray[np.float32] = values.astype(np.float32, copy=False)
-    return float32
+        return values.astype(dtype, copy=False)
 
 
 def _parse(text: bytes) -> dict[str, Any]:

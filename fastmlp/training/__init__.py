@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike
 from fastmlp import cautions, checks, threads
 from fastmlp.arrays import Array, Float32
 from fastmlp.augment import PIXEL, Distortion
-from fastmlp.callbacks import Callback, Progress, ProgressBar
+from fastmlp.callbacks import Callback, Checkpoint, Progress, ProgressBar
+from fastmlp.class_weights import weights_of_rows
 from fastmlp.engine.distortion import Distortion as EngineDistortion
 from fastmlp.engine.rows import Rows
 from fastmlp.engine.trainer import Trainer
@@ -25,7 +26,9 @@ from fastmlp.runs import History, Listener, RunState
 from fastmlp.schedules import try_rates
 from fastmlp.sparse import SparseRows
 from fastmlp.training.loop import Run, orders
+from fastmlp.training.resume import go_on, saved_run
 from fastmlp.training.state import first_state
+from fastmlp.training.validation import Metric, Validation, checked_metrics
 
 __all__ = ["History", "RunState", "fit"]
 
@@ -38,7 +41,7 @@ class _Data(NamedTuple):
     rows: Array | SparseRows
     targets: Targets
     weights: Float32 | None
-    validation: tuple[Array | SparseRows, Targets] | None
+    validation: Validation | None
     distortion: EngineDistortion | None
 
 
@@ -52,9 +55,12 @@ def fit(
     optimizer: Optimizer | None,
     validation_data: tuple[ArrayLike, ArrayLike] | None,
     sample_weight: ArrayLike | None,
+    class_weight: Mapping[int, float] | str | None,
+    metrics: Mapping[str, Metric] | Sequence[Metric] | None,
     augment: Distortion | None,
     shuffle: bool,
     callbacks: Sequence[Listener],
+    resume: str | bytes | os.PathLike[str] | None,
     verbose: bool | int,
 ) -> History:
     """Train a network: `fastmlp.MLP.fit`, which documents the arguments.
@@ -68,26 +74,30 @@ def fit(
     epochs = checks.integer("epochs", epochs, least=1)
     batch_size = checks.integer("batch_size", batch_size, least=1)
     shuffle = checks.boolean("shuffle", shuffle)
-    verbose = checks.verbosity(verbose)
     optimizer = checked_optimizer(optimizer)
-    listeners = _listeners(callbacks, verbose)
+    listeners = _listeners(callbacks, checks.verbosity(verbose))
     key, call = (os.getpid(), id(network)), object()
     try:
         if _RUNNING.setdefault(key, call) is not call:
             raise RuntimeError("fit is already running on this network, in another thread or around this callback")
         network._require_finite()
         network._require_writable()
-        data = _data(network, X, y, sample_weight, validation_data, augment=augment, shuffle=shuffle)
-        try_rates(optimizer.learning_rate, epochs * -(-len(data.rows) // batch_size))
-        return _train(
+        saved = None if resume is None else saved_run(checks.path("resume", resume), network, optimizer)
+        data = _data(
             network,
-            data,
-            epochs=epochs,
-            batch_size=batch_size,
-            optimizer=optimizer,
+            X,
+            y,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            validation_data=validation_data,
+            metrics=metrics,
+            augment=augment,
             shuffle=shuffle,
-            callbacks=listeners,
         )
+        progress = _progress(network, data, epochs, batch_size, optimizer=optimizer, callbacks=listeners)
+        if saved is not None:
+            go_on(progress, *saved)
+        return _train(progress, data, batch_size, shuffle=shuffle)
     finally:
         # Without a call: Python would handle a signal there, and the network would be in training for ever.
         if key in _RUNNING and _RUNNING[key] is call:
@@ -100,20 +110,25 @@ def _listeners(callbacks: object, verbose: bool | int) -> Sequence[Callback]:
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise TypeError(f"callbacks must hold instances of fastmlp.callbacks.Callback, not {callback!r:.80}")
-    return [*callbacks, ProgressBar(None if verbose is True else verbose)] if verbose else callbacks
+    # Each checkpoint has what the others make of an epoch.
+    told = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
+    return [*told, ProgressBar(None if verbose is True else verbose)] if verbose else told
 
 
 def _data(
     network: MLP,
     X: ArrayLike,
     y: ArrayLike,
-    sample_weight: ArrayLike | None,
-    validation_data: tuple[ArrayLike, ArrayLike] | None,
     *,
+    sample_weight: ArrayLike | None,
+    class_weight: Mapping[int, float] | str | None,
+    validation_data: tuple[ArrayLike, ArrayLike] | None,
+    metrics: Mapping[str, Metric] | Sequence[Metric] | None,
     augment: Distortion | None,
     shuffle: bool,
 ) -> _Data:
     """All that fit learns from and is judged by, checked: all shapes before any value."""
+    functions = checked_metrics(metrics, validation_data)
     names, validation_names = ("X", "y"), ("validation_data[0]", "validation_data[1]")
     task = network.layer_sizes, network.loss
     columns = column_names(X)
@@ -125,8 +140,11 @@ def _data(
     if not (augment is None or isinstance(augment, Distortion)):
         raise TypeError(f"augment must be fastmlp.augment.Affine, Elastic or Compose, or None; not {augment!r:.80}")
     distortion = None if augment is None else augment.engine_distortion("X", X.shape[1])
-    validation = None if held_out is None else checked_examples(validation_names, *held_out, *task)
+    examples = None if held_out is None else checked_examples(validation_names, *held_out, *task)
     rows, targets = checked_examples(names, X, y, *task)
+    if class_weight is not None:
+        weights = weights_of_rows(class_weight, targets, network.layer_sizes[-1], network.loss, weights)
+    validation = None if examples is None else Validation(network, *examples, functions)
     _caution(network, rows, columns, targets)
     return _Data(rows, targets, weights, validation, distortion)
 
@@ -150,32 +168,28 @@ def _pair(data: tuple[ArrayLike, ArrayLike]) -> tuple[ArrayLike, ArrayLike]:
     return data[0], data[1]
 
 
-def _train(
-    network: MLP,
-    data: _Data,
-    *,
-    epochs: int,
-    batch_size: int,
-    optimizer: Optimizer,
-    shuffle: bool,
-    callbacks: Sequence[Callback],
-) -> History:
+def _progress(
+    network: MLP, data: _Data, epochs: int, batch_size: int, *, optimizer: Optimizer, callbacks: Sequence[Callback]
+) -> Progress:
+    """Where training stands before it begins: a history of no epoch yet, with a column for all that there will be."""
+    n_batches = -(-len(data.rows) // batch_size)
+    try_rates(optimizer.learning_rate, epochs * n_batches)
+    judged = [] if data.validation is None else data.validation.names
+    history = History({name: [] for name in ("loss", *judged, "learning_rate", "seconds")})
+    return Progress(network, history, epochs=epochs, n_batches=n_batches, optimizer=optimizer, callbacks=callbacks)
+
+
+def _train(progress: Progress, data: _Data, batch_size: int, *, shuffle: bool) -> History:
     """Build the engine, and run it."""
-    state = first_state(network, optimizer)
+    network, history = progress.network, progress.history
+    state = first_state(network, progress.optimizer)
     trainer, rows = _engine(network, data, batch_size)
     trainer.load(network.parameters, state.moments, state.step)
-    progress = Progress(network, _history(network, data), epochs, -(-rows.n // batch_size), optimizer)
-    run = Run(trainer, progress, callbacks, rows=rows, state=state, validation=data.validation)
-    network._history = progress.history
+    run = Run(trainer, progress, rows=rows, state=state, validation=data.validation)
+    network._history = history
+    epochs = max(0, progress.epochs - len(history.loss))
     run.train(islice(orders(rows.n, network.seed, state.epoch, shuffle), epochs))
-    return progress.history
-
-
-def _history(network: MLP, data: _Data) -> History:
-    """Return a history of no epoch yet, with a column for all that there will be."""
-    scores = ["loss", "accuracy"] if LOSSES[network.loss].targets != "values" else ["loss"]
-    judged = [] if data.validation is None else [f"validation_{name}" for name in scores]
-    return History({name: [] for name in ("loss", *judged, "learning_rate", "seconds")})
+    return history
 
 
 def _engine(network: MLP, data: _Data, batch_size: int) -> tuple[Trainer, Rows]:

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from math import isfinite
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.callbacks import Callback, Progress, ProgressBar
+from fastmlp.callbacks import ONLY_WATCHING, Callback, Progress
 from fastmlp.draws import epoch_key
 from fastmlp.engine import operations
 from fastmlp.engine.rows import Rows
 from fastmlp.engine.trainer import Trainer
 from fastmlp.errors import DivergenceError
-from fastmlp.rows import Targets
 from fastmlp.runs import RunState
 from fastmlp.schedules import Rate, rates
 from fastmlp.training.state import collect, commit
+from fastmlp.training.validation import Validation
 
 __all__ = ["Run", "orders"]
 
@@ -33,14 +32,13 @@ class Run:
     ----------
     trainer : Trainer
     progress : Progress
-        Of the network that is trained, with the history that the run writes, and the optimizer: it is read before each
-        epoch and after each slice, as callbacks may change its numbers.
-    callbacks : sequence of Callback
+        With the history that the run writes, and the optimizer, which is read before each epoch and after each slice:
+        callbacks may change its numbers.
     rows : Rows
         What it trains on.
     state : RunState
         That the engine began with.
-    validation : (rows, Targets) or None
+    validation : Validation or None
 
     Examples
     --------
@@ -53,11 +51,10 @@ class Run:
         self,
         trainer: Trainer,
         progress: Progress,
-        callbacks: Sequence[Callback],
         *,
         rows: Rows,
         state: RunState,
-        validation: tuple[Any, Targets] | None,
+        validation: Validation | None,
     ) -> None:
         self.network = progress.network
         self.trainer = trainer
@@ -66,9 +63,9 @@ class Run:
         # State and, if callbacks may write them, parameters that engine and network have in common since they met.
         self.state = state
         self.progress = progress
-        self.callbacks = callbacks
-        self.watched = any(_watches_batches(callback) for callback in callbacks)
-        self.written = any(not isinstance(callback, ProgressBar) for callback in callbacks)
+        self.callbacks = progress.callbacks
+        self.watched = any(_watches_batches(callback) for callback in self.callbacks)
+        self.written = any(type(callback) not in ONLY_WATCHING for callback in self.callbacks)
         self.parameters = self.network.parameters.copy() if self.written else None
         self.validation = validation
 
@@ -121,8 +118,7 @@ class Run:
         """Add an epoch to the history, and what the network is worth after it."""
         epoch = {"loss": self.trainer.cost, "learning_rate": float(self.rates[-1]), "seconds": seconds}
         if self.validation is not None:
-            scores = self.network._evaluate(*self.validation)
-            epoch |= {f"validation_{name}": value for name, value in scores.items()}
+            epoch |= self.validation.judge()
         history = self.progress.history
         history.add({name: epoch[name] for name in history})
 
@@ -183,7 +179,8 @@ class Run:
 
 def _watches_batches(callback: Callback) -> bool:
     """Whether it does anything at `on_batches` that it could need the parameters for."""
-    return getattr(callback.on_batches, "__func__", None) not in (Callback.on_batches, ProgressBar.on_batches)
+    does_nothing = getattr(callback.on_batches, "__func__", None) is Callback.on_batches
+    return not does_nothing and type(callback) not in ONLY_WATCHING
 
 
 def _tell_the_end(callbacks: Iterable[Callback], progress: Progress, error: BaseException | None) -> None:

@@ -1,4 +1,4 @@
-"""Callbacks: what is told how training goes, while it goes."""
+"""The lines of the epochs, and a bar over their batches."""
 
 from __future__ import annotations
 
@@ -9,81 +9,12 @@ import warnings
 from typing import Any
 
 from fastmlp import checks
-from fastmlp.network import MLP
-from fastmlp.optimizers import Optimizer
+from fastmlp.callbacks.protocol import Callback, Progress
 from fastmlp.runs import History
 
-__all__ = ["Callback", "Progress", "ProgressBar"]
+__all__ = ["ProgressBar", "epoch_line"]
 
 SECONDS_APART = 0.5  # of lines, so that many quick epochs do not fill a page
-
-
-class Progress:
-    """Where a call of `fit` stands.
-
-    Attributes
-    ----------
-    network : MLP
-    history : History
-        Of the epochs that are done.
-    epochs, n_batches : int
-        Epochs of this call, and batches of an epoch.
-    batch : int
-        Batches done of the current epoch.
-    optimizer : SGD, Adam or AdamW
-        What is set about it holds from the next batch on: a learning rate in the place of a schedule, too.
-    stop : bool
-        False. True ends training: at an epoch's end, or within the epoch after the batch at hand; the history then
-        lacks that epoch.
-
-    Examples
-    --------
-    >>> import fastmlp
-    >>> from fastmlp.callbacks import Progress
-    >>> from fastmlp.training import History
-    >>> Progress(fastmlp.MLP((2, 2)), History(), epochs=3, n_batches=10, optimizer=fastmlp.SGD()).batch
-    0
-    """
-
-    def __init__(self, network: MLP, history: History, epochs: int, n_batches: int, optimizer: Optimizer) -> None:
-        self.network = network
-        self.history = history
-        self.epochs = epochs
-        self.n_batches = n_batches
-        self.batch = 0
-        self.optimizer = optimizer
-        self.stop = False
-
-
-class Callback:
-    """Base of all callbacks: does nothing at any of the four occasions.
-
-    What it writes to the network's parameters or to the optimizer holds from the next batch on; the optimizer's moments
-    stay. Parameters that are not finite are a `ValueError`, and an exception within an epoch undoes the epoch.
-
-    Examples
-    --------
-    >>> import numpy as np, fastmlp
-    >>> class Costs(fastmlp.callbacks.Callback):
-    ...     def on_epoch_end(self, progress):
-    ...         print("epoch", len(progress.history.loss))
-    >>> net = fastmlp.MLP((2, 2))
-    >>> _ = net.fit(np.eye(2), [0, 1], epochs=2, callbacks=[Costs()], verbose=False)
-    epoch 1
-    epoch 2
-    """
-
-    def on_fit_begin(self, progress: Progress) -> None:
-        """Before the first batch."""
-
-    def on_batches(self, progress: Progress) -> None:
-        """After a slice of batches, some 10 ms of work; the network has the parameters as they are then."""
-
-    def on_epoch_end(self, progress: Progress) -> None:
-        """After an epoch and its validation; the network has the epoch's parameters."""
-
-    def on_fit_end(self, progress: Progress) -> None:
-        """After the last epoch, or the exception that ends training: heard by all who heard `on_fit_begin`."""
 
 
 class ProgressBar(Callback):
@@ -178,7 +109,7 @@ def epoch_line(history: History) -> str:
 
     Examples
     --------
-    >>> from fastmlp.callbacks import epoch_line
+    >>> from fastmlp.callbacks.bar import epoch_line
     >>> from fastmlp.training import History
     >>> epoch_line(History(loss=[0.25], seconds=[1.5]))
     'Epoch: 1 cost=0.2500 seconds=1.50'

@@ -1,4 +1,4 @@
-"""Callbacks: what they are told and when, and the progress that fit shows."""
+"""The protocol and the bar: what callbacks are told and when, and the progress that fit shows."""
 
 import io
 import re
@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from tqdm import tqdm
 
-from fastmlp import MLP, SGD, DivergenceError, callbacks
-from fastmlp.callbacks import Callback, Progress, ProgressBar, epoch_line
+from fastmlp import MLP, SGD, DivergenceError
+from fastmlp.callbacks import Callback, Progress, ProgressBar, bar
+from fastmlp.callbacks.bar import epoch_line
 from fastmlp.training import History
 
 OCCASIONS = ("on_fit_begin", "on_batches", "on_epoch_end", "on_fit_end")
@@ -219,7 +220,7 @@ def test_a_line_every_so_many_epochs_and_for_the_first_and_the_last(capsys, verb
 def test_lines_of_quick_epochs_are_half_a_second_apart(capsys, monkeypatch):
     net, X, y = problem()
     now = iter(np.arange(0, 1e6, 0.125))  # each look at the clock, one an epoch and one a line, is an eighth later
-    monkeypatch.setattr(callbacks, "time", SimpleNamespace(perf_counter=lambda: next(now)))
+    monkeypatch.setattr(bar, "time", SimpleNamespace(perf_counter=lambda: next(now)))
     net.fit(X, y, epochs=10)
     # a line at 0.125, the next one is due from 0.625 on
     assert told(capsys) == [1, 5, 9, 10]
