@@ -16,13 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 import fastmlp
-from fastmlp import _arguments, threads
+from fastmlp import _arguments, callbacks, threads
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.initial import INITS
 from fastmlp.losses import LOSSES
 from fastmlp.network import MLP
-from fastmlp.optimizers import OPTIMIZERS
+from fastmlp.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.runs import History
+from fastmlp.schedules import SCHEDULES
 
 __all__ = ["main"]
 
@@ -59,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(end="", flush=True)
         return status
     except KeyboardInterrupt as stop:
-        return _fail(130, ": ".join(["interrupted", *stop.args]))
+        kept = ": " + "; ".join(stop.args) if stop.args else ""
+        return _fail(130, f"interrupted{kept}")
     except BrokenPipeError:
         return 141
     except OSError as error:
@@ -111,9 +113,7 @@ def _train_and_report(options: argparse.Namespace, output: TextIO) -> None:
     if Xt.shape[1] != X.shape[1]:
         raise ValueError(f"{options.data}: the test images have {Xt.shape[1]} pixels, the training images {X.shape[1]}")
     n_classes = 1 + max(int(labels.max()) for labels in (y, yv, yt))
-    kind = OPTIMIZERS[options.optimizer]
-    optimizer = kind() if options.learning_rate is None else kind(options.learning_rate)
-    options.learning_rate = optimizer.learning_rate  # for --json
+    optimizer = _optimizer(options)
     network = fastmlp.MLP(
         (X.shape[1], *options.hidden, n_classes),
         activation=options.activation,
@@ -130,13 +130,19 @@ def _train_and_report(options: argparse.Namespace, output: TextIO) -> None:
             batch_size=options.batch_size,
             optimizer=optimizer,
             validation_data=(Xv, yv),
+            callbacks=_callbacks(options),
+            resume=options.checkpoint,
             verbose=0 if options.quiet else 1,  # a line every epoch
         )
     except KeyboardInterrupt:
-        if not options.save:
-            raise
-        network.save(options.save)
-        raise KeyboardInterrupt(f"{options.save} holds the network of the last whole batch") from None
+        kept = []
+        if options.save:
+            network.save(options.save)
+            which = "best epoch" if options.patience else "last whole batch"
+            kept.append(f"{options.save} holds the network of the {which}")
+        if options.checkpoint:
+            kept.append(f"the same command goes on from {options.checkpoint}")
+        raise KeyboardInterrupt(*kept) from None
     if options.save:
         network.save(options.save)
 
@@ -155,6 +161,19 @@ def _train_and_report(options: argparse.Namespace, output: TextIO) -> None:
     print(f"Accuracy: {test['accuracy']:.4f}")
 
 
+def _optimizer(options: argparse.Namespace) -> Optimizer:
+    kind = OPTIMIZERS[options.optimizer]
+    if options.learning_rate is None:
+        options.learning_rate = kind().learning_rate  # for --json, too
+    return kind(SCHEDULES[options.schedule](options.learning_rate) if options.schedule else options.learning_rate)
+
+
+def _callbacks(options: argparse.Namespace) -> list[callbacks.Callback]:
+    stop = [callbacks.EarlyStopping(patience=options.patience)] if options.patience else []
+    keep = [callbacks.Checkpoint(options.checkpoint)] if options.checkpoint else []
+    return [*stop, *keep]
+
+
 def _load(data: str, split: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
     return fastmlp.load_mnist(split, path=None if data == "mnist" else data)
 
@@ -166,12 +185,11 @@ def _as_json(
 
     config = {name: value for name, value in vars(options).items() if name not in ("command", "run")}
     # the loss also by the name that the tutorial's lines have for it
-    keys = ("loss", "cost", "seconds", "validation_loss", "validation_accuracy")
-    columns = history.loss, history.loss, history.seconds, history.validation_loss, history.validation_accuracy
-    rows = zip(*columns, strict=True)
+    columns = {"loss": history.loss, "cost": history.loss, **history}
+    rows = zip(*columns.values(), strict=True)
     result = {
         "config": {**config, "layer_sizes": network.layer_sizes, "threads": options.threads or threads.available()},
-        "epochs": [{"epoch": epoch, **dict(zip(keys, row, strict=True))} for epoch, row in enumerate(rows, start=1)],
+        "epochs": [{"epoch": epoch, **dict(zip(columns, row, strict=True))} for epoch, row in enumerate(rows, start=1)],
         "test_loss": test["loss"],
         "test_accuracy": test["accuracy"],
         "total_seconds": seconds,
@@ -268,6 +286,11 @@ def _parser() -> argparse.ArgumentParser:
         "--learning-rate", type=_arguments.rate, metavar="X", help=f"of the optimizer (default: {rates})"
     )
     train.add_argument(
+        "--schedule",
+        choices=SCHEDULES,
+        help="how the learning rate changes from step to step, up to the last one (default: not at all)",
+    )
+    train.add_argument(
         "--init",
         choices=INITS,
         help="how the weights are drawn; normal: weights and biases from N(0, 1) (default: what fits the activation)",
@@ -279,8 +302,20 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="the same seed gives the same network (default: %(default)s)",
     )
+    train.add_argument(
+        "--patience",
+        type=_arguments.count,
+        metavar="N",
+        help="end after N epochs without a better validation loss, with the network of the best epoch",
+    )
     train.add_argument("--threads", type=_arguments.count, metavar="N", help="at most N threads (default: as it pays)")
     train.add_argument("--save", type=_arguments.file, metavar="FILE", help="write the network, as safetensors")
+    train.add_argument(
+        "--checkpoint",
+        type=_arguments.file,
+        metavar="FILE",
+        help="write the state of the training after each epoch; where there is such a file, go on from it",
+    )
     train.add_argument(
         "--plot",
         type=_arguments.directory,

@@ -7,7 +7,6 @@ is not touched. ``figure.savefig("name.png")`` writes one; a notebook shows it w
 
 from __future__ import annotations
 
-import io
 import math
 import os
 from pathlib import Path
@@ -20,83 +19,16 @@ try:
     from matplotlib import colormaps
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
-    from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 except ImportError as error:
     raise ImportError("plots need matplotlib: pip install 'fastmlp[plot]'") from error
 
 from fastmlp.augment import Distortion
+from fastmlp.curves import GREY, PALE, RED, Picture, learning_curves
 from fastmlp.runs import History
 
 __all__ = ["confusion_matrix", "digits", "distortions", "learning_curves", "worst_mistakes", "write_all"]
 
-BLUE, RED, GREY, PALE = "#2166ac", "#b2182b", "#666666", "#e3e3e3"
 LEGEND = "Below: what each was read as (and is, if that is wrong), and how surely"
-
-
-class Picture(Figure):  # type: ignore[misc, unused-ignore]  # misc where matplotlib is missing
-    """A figure that a notebook shows without pyplot; where pyplot has taken over the showing, it has the word."""
-
-    def _repr_png_(self) -> bytes:
-        page = io.BytesIO()
-        self.savefig(page, format="png")
-        return page.getvalue()
-
-
-def learning_curves(history: History) -> Figure:
-    """Draw the loss of every epoch and, where there is one, the accuracy on the validation set.
-
-    The loss is on a logarithmic scale when it falls by more than a factor of 10.
-
-    Parameters
-    ----------
-    history : History
-        What ``fit`` returned.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Examples
-    --------
-    >>> from types import SimpleNamespace
-    >>> from fastmlp.plots import learning_curves
-    >>> history = SimpleNamespace(loss=[0.5, 0.2], validation_loss=[], validation_accuracy=[], seconds=[1, 1])
-    >>> learning_curves(history).axes[0].get_title(loc="left")
-    'Loss'
-    """
-    epochs = np.arange(1, len(history.loss) + 1)
-    panels = 2 if history.validation_accuracy else 1
-    figure = Picture(figsize=(5.5 * panels, 4), dpi=150, layout="constrained")
-    axes = figure.subplots(1, panels, squeeze=False)[0]
-    dots = {"marker": "o", "markersize": 3.5}
-    for ax, title in zip(axes, ["Loss", "Accuracy on the validation set, %"], strict=False):
-        ax.set_title(title, loc="left", fontsize=11)
-        ax.set_xlabel("epoch")
-        ax.xaxis.set_major_locator(MaxNLocator(nbins=12, integer=True, min_n_ticks=1))
-        ax.grid(color=PALE)
-        ax.set_axisbelow(True)
-        ax.spines[["top", "right"]].set_visible(False)
-    for name, colour, values in (
-        ("training", BLUE, history.loss),
-        ("validation", RED, history.validation_loss),
-    ):
-        if values:
-            axes[0].plot(epochs, values, **dots, color=colour, label=f"{name}: {values[-1]:.4g} at the end")
-    losses = [*history.loss, *history.validation_loss]
-    if min(losses) > 0 and max(losses) > 10 * min(losses):
-        axes[0].set_yscale("log")
-        axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes[0].yaxis.set_major_formatter(FormatStrFormatter("%g"))
-        axes[0].yaxis.set_minor_formatter(NullFormatter())
-    axes[0].legend(frameon=False)
-    if history.validation_accuracy:
-        percent = 100 * np.asarray(history.validation_accuracy)
-        best = int(percent.argmax())
-        axes[1].plot(epochs, percent, **dots, color=RED, label=f"{percent[-1]:.2f}% at the end")
-        ring = {"marker": "o", "markersize": 9, "markerfacecolor": "none", "linestyle": "none", "color": RED}
-        axes[1].plot(epochs[best], percent[best], **ring, label=f"best: {percent[best]:.2f}% in epoch {epochs[best]}")
-        axes[1].legend(frameon=False, loc="lower right")
-    return figure
 
 
 def digits(
@@ -309,9 +241,9 @@ def write_all(
     Examples
     --------
     >>> import tempfile
-    >>> from types import SimpleNamespace
     >>> from fastmlp.plots import write_all
-    >>> history = SimpleNamespace(loss=[0.5, 0.2], validation_loss=[], validation_accuracy=[], seconds=[1, 1])
+    >>> from fastmlp.training import History
+    >>> history = History(loss=[0.5, 0.2])
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_all(folder, history, [[0.0, 1.0, 0.5]], labels=[1], probabilities=[[0.2, 0.8]])
     ['learning_curves.png', 'confusion_matrix.png']

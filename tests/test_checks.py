@@ -233,7 +233,7 @@ BAD_OPTIONS = {
     "one callback": (
         {"callbacks": Callback()},
         TypeError,
-        "callbacks must be a sequence of .*, not <fastmlp.callbacks.Callback",
+        "callbacks must be a sequence of .*, not <fastmlp.callbacks.protocol.Callback",
     ),
     "a function": (
         {"callbacks": [print]},

@@ -21,6 +21,7 @@ from fastmlp.activations import ACTIVATIONS
 from fastmlp.cli import main
 from fastmlp.initial import INITS
 from fastmlp.optimizers import OPTIMIZERS
+from fastmlp.schedules import SCHEDULES
 
 SIDE, N_TEST = 6, 300
 K = SIDE * SIDE
@@ -142,8 +143,10 @@ def test_json_has_the_whole_result(run, data, tmp_path):
         "activation": "tanh",
         "optimizer": "adamw",
         "learning-rate": "0.01",
+        "schedule": "cosine",
         "init": "glorot",
         "seed": "11",
+        "patience": "7",
         "threads": "1",
         "save": str(tmp_path / "network"),
         "plot": None,
@@ -161,10 +164,13 @@ def test_json_has_the_whole_result(run, data, tmp_path):
         "activation": "tanh",
         "optimizer": "adamw",
         "learning_rate": 0.01,
+        "schedule": "cosine",
         "init": "glorot",
         "seed": 11,
+        "patience": 7,
         "threads": 1,
         "save": options["save"],
+        "checkpoint": None,
         "plot": None,
         "json": str(file),
         "quiet": False,
@@ -172,7 +178,8 @@ def test_json_has_the_whole_result(run, data, tmp_path):
     }
     assert [epoch["epoch"] for epoch in result["epochs"]] == [1, 2, 3]
     for epoch, line in zip(result["epochs"], out.splitlines(), strict=False):
-        assert list(epoch) == ["epoch", "loss", "cost", "seconds", "validation_loss", "validation_accuracy"]
+        judged = ["validation_loss", "validation_accuracy"]
+        assert list(epoch) == ["epoch", "loss", "cost", *judged, "learning_rate", "seconds"]
         assert epoch["loss"] == epoch["cost"]
         shown = dict(word.split("=") for word in line.split()[2:])
         for name, text in shown.items():
@@ -180,6 +187,44 @@ def test_json_has_the_whole_result(run, data, tmp_path):
     assert f"Accuracy: {result['test_accuracy']:.4f}" == out.splitlines()[-1]
     assert result["test_loss"] > 0
     assert result["total_seconds"] > sum(epoch["seconds"] for epoch in result["epochs"])
+
+
+def result_of(run, file, *arguments):
+    status, _, err = run("train", *arguments, "--json", file)
+    assert (status, err) == (0, "")
+    return json.loads(Path(file).read_text())
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule(run, data, tmp_path, name):
+    options = ["--data", data, *FAST, "--schedule", name, "--learning-rate", "0.02"]
+    result = result_of(run, tmp_path / "json", *options)
+    assert (result["config"]["schedule"], result["config"]["learning_rate"]) == (name, 0.02)
+    rates = [epoch["learning_rate"] for epoch in result["epochs"]]
+    assert 0 < rates[-1] < rates[0] <= 0.02
+
+
+def test_patience_ends_a_training_with_its_best_network(run, data, tmp_path):
+    options = ["--data", data, "--hidden", "8", "--epochs", "1000", "--learning-rate", "2", "--patience", "3"]
+    epochs = result_of(run, tmp_path / "json", *options, "--save", tmp_path / "net")["epochs"]
+    losses = [epoch["validation_loss"] for epoch in epochs]
+    assert losses.index(min(losses)) == len(losses) - 4
+    net = fastmlp.load(tmp_path / "net")
+    scores = net.evaluate(*fastmlp.load_mnist("validation", path=data))
+    assert scores["loss"] == pytest.approx(min(losses), rel=1e-6)
+
+
+def test_a_checkpoint_is_gone_on_from(run, data, tmp_path):
+    options = ["--data", data, *FAST, "--schedule", "one_cycle", "--epochs", "4"]
+    whole = result_of(run, tmp_path / "json", *options)
+    for _ in range(2):  # the second time it is there already
+        result = result_of(run, tmp_path / "json", *options, "--checkpoint", tmp_path / "run")
+        assert result["test_loss"] == whole["test_loss"]
+        assert len(result["epochs"]) == 4
+    status, _, err = run("train", "--data", data, *FAST, "--hidden", "9", "--checkpoint", tmp_path / "run")
+    assert status == 2
+    assert err.startswith("fastmlp: error: resume must name a checkpoint of MLP(")
+    assert err.count("\n") == 1
 
 
 def test_json_on_standard_output_has_it_to_itself(run, data, tmp_path, monkeypatch):
@@ -635,6 +680,22 @@ def test_ctrl_c(run, data, tmp_path, save):
         assert run("evaluate", file, "--data", data)[0] == 0
     else:
         assert err == "fastmlp: interrupted\n"
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_with_a_checkpoint(data, tmp_path):
+    flags = ["--data", data, "--checkpoint", tmp_path / "run"]
+    process = start("train", *flags, "--epochs", "1000000")
+    seen = [process.stdout.readline() for _ in range(3)]
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == f"fastmlp: interrupted: the same command goes on from {tmp_path / 'run'}\n"
+    assert [line.startswith("Epoch: ") for line in seen] == [True] * 3
+    run_on = start("train", *flags, "--epochs", "1000000")
+    assert int(run_on.stdout.readline().split()[1]) > 3
+    run_on.send_signal(signal.SIGINT)
+    run_on.communicate(timeout=60)
 
 
 @pytest.mark.parametrize("arguments", [["predict"], ["train"]])

@@ -218,7 +218,8 @@ def test_every_method_of_a_network_has_an_example(method):
 @pytest.mark.parametrize("name", MODULES)
 def test_the_examples_run(name):
     module = importlib.import_module(name)
-    needs = {"fastmlp.plots": "matplotlib", "fastmlp.images": "PIL", "fastmlp.pictures": "PIL"}
+    drawn = dict.fromkeys(["fastmlp.curves", "fastmlp.plots"], "matplotlib")
+    needs = {**drawn, "fastmlp.images": "PIL", "fastmlp.pictures": "PIL"}
     if name in needs:
         pytest.importorskip(needs[name], reason="the examples need an extra")
     examples = [test for test in doctest.DocTestFinder(exclude_empty=True).find(module, name) if test.examples]

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,19 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastmlp.augment import Affine
+from fastmlp.runs import History
 
 plots = pytest.importorskip("fastmlp.plots", reason="draws with matplotlib", exc_type=ImportError)
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def history(loss, validation_loss=(), validation_accuracy=()):
-    return SimpleNamespace(
-        loss=list(loss),
-        validation_loss=list(validation_loss),
-        validation_accuracy=list(validation_accuracy),
-        seconds=[1.0] * len(loss),
-    )
+def history(loss, **others):
+    return History(loss=loss, seconds=[1.0] * len(loss), **others)
 
 
 def answers(n, m=10, k=64, seed=0):
@@ -48,10 +43,13 @@ def drawn(figure, tmp_path):
 
 
 def test_learning_curves_show_the_history(tmp_path):
-    figure = plots.learning_curves(history([0.5, 0.3, 0.2], [0.6, 0.4, 0.45], [0.8, 0.95, 0.9]))
-    loss, accuracy = figure.axes
+    others = {"validation_accuracy": [0.8, 0.95, 0.9], "learning_rate": [1e-3, 5e-4, 2e-4]}
+    figure = plots.learning_curves(history([0.5, 0.3, 0.2], validation_loss=[0.6, 0.4, 0.45], **others))
+    loss, accuracy, rate = figure.axes
     assert loss.get_title(loc="left") == "Loss"
-    for line, values in zip(loss.lines, [[0.5, 0.3, 0.2], [0.6, 0.4, 0.45]], strict=True):
+    *lines, mark, best = loss.lines
+    assert (mark.get_xdata()[0], best.get_xdata()[0], best.get_ydata()[0]) == (2, 2, 0.4)
+    for line, values in zip(lines, [[0.5, 0.3, 0.2], [0.6, 0.4, 0.45]], strict=True):
         np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3])
         np.testing.assert_array_equal(line.get_ydata(), values)
     curve, best = accuracy.lines
@@ -60,11 +58,15 @@ def test_learning_curves_show_the_history(tmp_path):
     assert [text.get_text() for text in loss.get_legend().get_texts()] == [
         "training: 0.2 at the end",
         "validation: 0.45 at the end",
+        "best: 0.4 in epoch 2",
     ]
     assert [text.get_text() for text in accuracy.get_legend().get_texts()] == [
         "90.00% at the end",
         "best: 95.00% in epoch 2",
     ]
+    assert rate.get_title(loc="left") == "Learning rate"
+    np.testing.assert_array_equal(rate.lines[0].get_ydata(), [1e-3, 5e-4, 2e-4])
+    assert rate.get_ylim()[0] == 0
     assert drawn(figure, tmp_path).startswith(PNG)
 
 
@@ -271,9 +273,9 @@ def test_pyplot_is_left_alone(tmp_path):
     script = f"""
 import sys
 import numpy as np
-from types import SimpleNamespace
+import fastmlp
 from fastmlp import plots
-history = SimpleNamespace(loss=[1.0], validation_loss=[1.0], validation_accuracy=[1.0], seconds=[1.0])
+history = fastmlp.training.History(loss=[1.0], validation_loss=[1.0], validation_accuracy=[1.0], learning_rate=[1.0])
 plots.write_all({str(tmp_path)!r}, history, np.eye(4), [0, 1, 1, 1], np.eye(4))
 assert "matplotlib.pyplot" not in sys.modules
 """

@@ -96,7 +96,11 @@ def load(path: str) -> tuple[MLP, SavedRun]:
 
     Examples
     --------
-    As in `save`.
+    >>> import os
+    >>> from fastmlp.files import checkpoint
+    >>> checkpoint.load(os.devnull)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    fastmlp.errors.FileFormatError: /dev/null (0 bytes): is no safetensors file: ...
     """
     with reading(path) as stream:
         network = read(stream, {})

@@ -242,7 +242,7 @@ def test_another_optimizer(path):
         network(),
         path,
         ValueError,
-        r"resume goes on with .*Adam in .*; not with SGD",
+        r"resume goes on with Adam, as in .*; not with SGD",
         optimizer=SGD(),
     )
     refused(network(), path, ValueError, "not with AdamW", optimizer=AdamW())
