@@ -27,7 +27,14 @@ __all__ = ["load", "save"]
 
 _FORMAT = 1
 # Arguments of MLP, and what they are in JSON. A list of strings has one for each layer.
-_ARGUMENTS = {"layer_sizes": (list,), "activation": (str, list), "loss": (str,), "init": (str, list), "seed": (int,)}
+_ARGUMENTS = {
+    "layer_sizes": (list,),
+    "activation": (str, list),
+    "loss": (str,),
+    "init": (str, list),
+    "max_norm": (float, type(None)),
+    "seed": (int,),
+}
 _FIELDS: dict[str, tuple[type, ...]] = {**_ARGUMENTS, "crc32": (int,)}
 
 

@@ -164,6 +164,8 @@ def _train(
     state = first_state(network, optimizer)
     trainer, rows = _engine(network, data, batch_size)
     trainer.load(network.parameters, state.moments, state.step)
+    if state.averages is not None:
+        trainer.load_averages(state.averages, state.averaged)
     progress = Progress(network, _history(network, data), epochs, -(-rows.n // batch_size), optimizer)
     run = Run(trainer, progress, callbacks, rows=rows, state=state, validation=data.validation)
     network._history = progress.history
@@ -196,4 +198,6 @@ def _engine(network: MLP, data: _Data, batch_size: int) -> tuple[Trainer, Rows]:
         data.weights,
         data.distortion,
     )
-    return Trainer(engine_layers(network.layers), LOSSES[network.loss].code, batch, n_threads), rows
+    return Trainer(
+        engine_layers(network.layers), LOSSES[network.loss].code, batch, n_threads, max_norm=network.max_norm
+    ), rows

@@ -121,7 +121,8 @@ class Run:
         """Add an epoch to the history, and what the network is worth after it."""
         epoch = {"loss": self.trainer.cost, "learning_rate": float(self.rates[-1]), "seconds": seconds}
         if self.validation is not None:
-            scores = self.network._evaluate(*self.validation)
+            averaged = self.state.averages is not None
+            scores = (self.network.averaged() if averaged else self.network)._evaluate(*self.validation)
             epoch |= {f"validation_{name}": value for name, value in scores.items()}
         history = self.progress.history
         history.add({name: epoch[name] for name in history})
