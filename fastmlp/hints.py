@@ -20,12 +20,15 @@ _ARGUMENTS = {
     "callbacks": ("callback",),
     "class_weight": ("class_weights", "pos_weight"),
     "clip_norm": ("clip_grad_norm", "clipnorm", "global_clipnorm", "gradient_clip_norm", "max_grad_norm"),
+    "clip_value": ("clip_grad_value", "clipvalue"),
+    "ema": ("ema_decay", "ema_momentum", "polyak", "swa", "use_ema"),
     "epochs": ("epoch", "iterations", "max_epochs", "max_iter", "n_epochs", "n_iter", "nb_epoch", "num_epochs"),
     "epsilon": ("eps",),
     "l2": ("kernel_regularizer", "l2_regularization"),
     "init": ("initializer", "kernel_initializer", "weight_init"),
     "learning_rate": ("eta", "eta0", "learning_rate_init", "lr", "step_size"),
     "loss": ("criterion", "loss_fn", "loss_function", "objective"),
+    "max_norm": ("kernel_constraint", "max_col_norm", "maxnorm"),
     "metrics": ("metric",),
     "n_threads": ("n_jobs", "nthreads", "num_threads", "threads", "workers"),
     "nesterov": ("nesterovs_momentum",),
@@ -60,7 +63,6 @@ _INSTEAD = {
     ("decay", "learning_rate_schedule", "lr_schedule", "lr_scheduler", "schedule", "scheduler"): (
         "learning_rate takes schedules, as in fastmlp.Adam(learning_rate=fastmlp.schedules.Cosine(0.001))"
     ),
-    ("clip_value", "clipvalue"): "optimizers clip a gradient by its norm, as in fastmlp.Adam(clip_norm=1.0)",
     ("batch_norm", "batch_normalization"): "fastmlp has no batch normalisation",
     ("warm_start",): "a second fit always goes on where the first one stopped",
     ("device",): "fastmlp computes on CPUs",

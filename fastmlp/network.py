@@ -31,7 +31,7 @@ SLICE = 0.02
 SCATTERED = 8
 
 _ATTRIBUTES = (
-    *("_layers", "_activation", "_loss", "_init", "_seed", "_n_threads"),
+    *("_layers", "_activation", "_loss", "_init", "_max_norm", "_seed", "_n_threads"),
     *("_parameters", "_state", "_history", "_few_rows"),
 )
 
@@ -55,6 +55,9 @@ class MLP:
         with biases 0. "normal": weights and biases from N(0, 1), as the tutorial does. None: for each hidden layer
         what fits its activation, "lecun" for "selu", "glorot" for "softplus", "tanh", "logistic" and "identity", "he"
         for the others; the outputs' layer is drawn as the one before it.
+    max_norm : float or None, default None
+        At least 1e-30: after each step of training the weights into a unit, of any layer, whose norm is above it are
+        multiplied down to it (Srivastava et al. 2014, section 5.1); biases are not. None: no norm is too large.
     seed : int, default 0
         Of the first weights and of the order in which `fit` visits the rows. The same seed gives the same bits for
         any number of threads.
@@ -102,10 +105,19 @@ class MLP:
         activation: str | Sequence[str] = "relu",
         loss: str = "cross_entropy",
         init: str | Sequence[str] | None = None,
+        max_norm: float | None = None,
         seed: int = 0,
         n_threads: int | None = None,
     ) -> None:
-        self._describe(layer_sizes, activation=activation, loss=loss, init=init, seed=seed, n_threads=n_threads)
+        self._describe(
+            layer_sizes,
+            activation=activation,
+            loss=loss,
+            init=init,
+            max_norm=max_norm,
+            seed=seed,
+            n_threads=n_threads,
+        )
         self._hold(initial_parameters(self.layers, self.init, self.seed))
 
     @classmethod
@@ -123,6 +135,7 @@ class MLP:
         activation: str | Sequence[str],
         loss: str = "cross_entropy",
         init: str | Sequence[str] | None = None,
+        max_norm: float | None = None,
         seed: int = 0,
         n_threads: int | None = None,
     ) -> None:
@@ -132,6 +145,9 @@ class MLP:
         self._loss = checks.one_of("loss", loss, LOSSES)
         init = fitting(self._activation) if init is None else init
         self._init = checks.one_or_each("init", init, INITS, len(self._layers), "layers")
+        self._max_norm = (
+            None if max_norm is None else checks.number("max_norm", max_norm, "at least 1e-30", lambda x: x >= 1e-30)
+        )
         self.seed = seed
         self.n_threads = n_threads
         m, least = self.layer_sizes[-1], LOSSES[loss].least_outputs
@@ -186,6 +202,11 @@ class MLP:
     def init(self) -> str | tuple[str, ...]:
         """How the first parameters were drawn; of each layer where that differs."""
         return self._init
+
+    @property
+    def max_norm(self) -> float | None:
+        """The largest norm that the weights into a unit have after a step of training; None for any."""
+        return self._max_norm
 
     @property
     def seed(self) -> int:
@@ -448,6 +469,33 @@ class MLP:
         names, task = ("X", "y"), (self.layer_sizes, self.loss)
         return self._evaluate(*checked_examples(names, *checked_shapes(names, X, y, *task), *task))
 
+    def averaged(self) -> MLP:
+        """Return a network with this one's parameters averaged over the steps of training, by the optimizer's `ema`.
+
+        That is the one by which `fit` validates. It predicts, evaluates and is saved as any other, and shares nothing
+        with this network, which keeps the parameters of the last step.
+
+        Raises
+        ------
+        ValueError
+            The last `fit` had an optimizer without `ema`, or there was none.
+
+        Examples
+        --------
+        >>> import fastmlp
+        >>> net = fastmlp.MLP((2, 8, 2))
+        >>> history = net.fit([[0, 1], [1, 0]], [0, 1], optimizer=fastmlp.Adam(ema=0.9), verbose=False)
+        >>> net.averaged().predict([[0, 1]])
+        array([0])
+        """
+        own = self.__getstate__()
+        state = own["_state"]
+        if state is None or state.averages is None:
+            raise ValueError("averaged needs a fit whose optimizer has ema, as fastmlp.Adam(ema=0.999); there was none")
+        other = self.__class__.__new__(self.__class__)
+        other.__setstate__({**own, "_parameters": state.averages, "_state": None})
+        return other
+
     def save(self, path: str | bytes | os.PathLike[str]) -> None:
         """Write the network to a safetensors file, which `fastmlp.load` and PyTorch read; see `fastmlp.files`.
 
@@ -506,9 +554,15 @@ class MLP:
         """Return copies of parameters and state as they are at one moment, even where another thread trains."""
         while True:
             state = self._state
-            parameters, *moments = self._few_rows.read_with(*(() if state is None else state.moments))
+            if state is None:
+                parameters = self._few_rows.read()
+                copied = None
+            else:
+                averages = [] if state.averages is None else [state.averages]
+                parameters, first, second, *averages = self._few_rows.read_with(*state.moments, *averages)
+                copied = state._replace(moments=(first, second), averages=averages[0] if averages else None)
             if state is self._state:
-                return parameters, None if state is None else state._replace(moments=(moments[0], moments[1]))
+                return parameters, copied
 
     def _require_finite(self) -> None:
         if not np.isfinite(self._parameters).all():

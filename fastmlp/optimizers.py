@@ -55,6 +55,8 @@ class Optimizer:
     learning_rate: Rate
     l2: float
     clip_norm: float | None
+    clip_value: float | None
+    ema: float | None
     alpha: float = 0.0
 
     @property
@@ -97,7 +99,16 @@ class SGD(Optimizer):
     clip_norm : float or None, default None
         Greater than 0: where the norm of a batch's gradient, over all parameters, is above it, the gradient is
         multiplied down to it before the step (Pascanu, Mikolov & Bengio 2013, algorithm 1). None: as it is.
-        `l2` is added to what is clipped. A callback that sets it where it was None clips from the next epoch on.
+        A callback that sets it where it was None clips from the next epoch on.
+    clip_value : float or None, default None
+        At least 1e-30: each component of the gradient is held within -clip_value and clip_value, after `clip_norm` and
+        before `l2` is added. None: as it is.
+    ema : float or None, default None
+        In [0, 1): the parameters are averaged over all steps, each step weighing `ema` times the next one: an
+        exponential moving average, by Adam's correction without the bias of its beginning (Polyak & Juditsky 1992, in
+        the form of Kingma & Ba 2015, section 7.2). Validation is by the averages, ``network.averaged()`` is a network
+        that has them; the network itself keeps the parameters of the last step, from which training goes on. 0.999
+        averages over some 1,000 steps. A call of `fit` with None forgets the averages.
 
     Raises
     ------
@@ -120,12 +131,16 @@ class SGD(Optimizer):
         *,
         l2: float = 0.0,
         clip_norm: float | None = None,
+        clip_value: float | None = None,
+        ema: float | None = None,
     ) -> None:
         self.learning_rate = learning_rate
         self.momentum = momentum
         self.nesterov = nesterov
         self.l2 = l2
         self.clip_norm = clip_norm
+        self.clip_value = clip_value
+        self.ema = ema
 
     @property
     def rule(self) -> str:
@@ -147,7 +162,7 @@ class Adam(Optimizer):
     epsilon : float, default 1e-8
         At least 1e-30: float32 must tell it from 0.
     l2 : float, default 0.0
-    clip_norm : float or None, default None
+    clip_norm, clip_value, ema : float or None, default None
         As in `SGD`.
 
     Raises
@@ -172,6 +187,8 @@ class Adam(Optimizer):
         *,
         l2: float = 0.0,
         clip_norm: float | None = None,
+        clip_value: float | None = None,
+        ema: float | None = None,
     ) -> None:
         self.learning_rate = learning_rate
         self.beta_1 = beta_1
@@ -179,6 +196,8 @@ class Adam(Optimizer):
         self.epsilon = epsilon
         self.l2 = l2
         self.clip_norm = clip_norm
+        self.clip_value = clip_value
+        self.ema = ema
 
     @property
     def rule(self) -> str:
@@ -198,7 +217,7 @@ class AdamW(Adam):
     weight_decay : float, default 0.01
         At least 0.
     l2 : float, default 0.0
-    clip_norm : float or None, default None
+    clip_norm, clip_value, ema : float or None, default None
         As in `SGD`.
 
     Raises
@@ -224,8 +243,12 @@ class AdamW(Adam):
         *,
         l2: float = 0.0,
         clip_norm: float | None = None,
+        clip_value: float | None = None,
+        ema: float | None = None,
     ) -> None:
-        super().__init__(learning_rate, beta_1, beta_2, epsilon, l2=l2, clip_norm=clip_norm)
+        super().__init__(
+            learning_rate, beta_1, beta_2, epsilon, l2=l2, clip_norm=clip_norm, clip_value=clip_value, ema=ema
+        )
         self.weight_decay = weight_decay
 
 
@@ -270,4 +293,6 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
     "l2": _number("at least 0", lambda x: x >= 0),
     "alpha": _number("at least 0", lambda x: x >= 0),
     "clip_norm": _number_or_none("greater than 0", lambda x: x > 0),
+    "clip_value": _number_or_none("at least 1e-30", lambda x: x >= 1e-30),
+    "ema": _number_or_none("in [0, 1)", lambda x: 0 <= x < 1),
 }

@@ -211,6 +211,51 @@ def clip(gradients: Sequence[ArrayLike], clip_norm: float) -> list[Float64]:
     return [array * (clip_norm / norm) if norm > clip_norm else array for array in arrays]
 
 
+def clip_values(gradients: Sequence[ArrayLike], clip_value: float) -> list[Float64]:
+    """Gradients of all parameters, each component held within -clip_value and clip_value.
+
+    Examples
+    --------
+    >>> from fastmlp.reference import clip_values
+    >>> [gradient.tolist() for gradient in clip_values([[6, 0], [-8]], clip_value=7)]
+    [[6.0, 0.0], [-7.0]]
+    """
+    return [np.clip(float64(gradient), -clip_value, clip_value) for gradient in gradients]
+
+
+def constrain(weights: ArrayLike, max_norm: float) -> Float64:
+    """Weights (k, m), the columns whose norm is above max_norm multiplied down to it.
+
+    Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting", section 5.1.
+
+    Examples
+    --------
+    >>> from fastmlp.reference import constrain
+    >>> constrain([[6, 0], [8, 1]], max_norm=5).tolist()
+    [[3.0, 0.0], [4.0, 1.0]]
+    """
+    weights = float64(weights)
+    norms = np.sqrt((weights**2).sum(axis=0))
+    return weights * np.where(norms > max_norm, max_norm / np.where(norms > 0, norms, 1), 1)
+
+
+def average(averages: ArrayLike, parameters: ArrayLike, step: int, ema: float) -> Float64:
+    """Averages of the parameters after step `step`, counted from 1, from those after the step before.
+
+    They are the mean over all steps so far, in which each weighs ema times the next one. That is the running mean
+    ``a = ema * a + (1 - ema) * parameters`` from 0 on, divided by 1 - ema**step: the bias-corrected one of Kingma & Ba
+    2015, section 7.2, after Polyak & Juditsky 1992, "Acceleration of stochastic approximation by averaging".
+
+    Examples
+    --------
+    >>> from fastmlp.reference import average
+    >>> average([0.0], [8.0], step=1, ema=0.5).tolist(), average([8.0], [2.0], step=2, ema=0.5).tolist()
+    ([8.0], [4.0])
+    """
+    averages = float64(averages)
+    return averages + (1.0 - ema) / (1.0 - ema**step) * (float64(parameters) - averages)
+
+
 def forward(
     weights: Sequence[ArrayLike], biases: Sequence[ArrayLike], X: ArrayLike, activation: str | Sequence[str]
 ) -> list[Float64]:
@@ -309,6 +354,8 @@ def train_step(
     sample_weight: ArrayLike | None = None,
     l2: float = 0.0,
     clip_norm: float | None = None,
+    clip_value: float | None = None,
+    max_norm: float | None = None,
 ) -> tuple[float, list[Float64], list[Float64], list[tuple[Float64, ...]]]:
     """One step of training on a batch; all gradients are those at the old parameters.
 
@@ -326,6 +373,10 @@ def train_step(
         The update takes the gradient of cost + l2 / 2 * the sum of all squared weights; biases are not in it.
     clip_norm : float or None
         What `clip` holds the gradients of the cost within, before the update.
+    clip_value : float or None
+        What `clip_values` holds them within, after that.
+    max_norm : float or None
+        What `constrain` holds all weights within, after the update.
 
     Returns
     -------
@@ -359,6 +410,8 @@ def train_step(
     steps = [*dweights, *dbiases]
     if clip_norm is not None:
         steps = clip(steps, clip_norm)
+    if clip_value is not None:
+        steps = clip_values(steps, clip_value)
     depth = len(weights)
     steps = [*(step + l2 * float64(w) for step, w in zip(steps, weights, strict=False)), *steps[depth:]]
     updated = [
@@ -366,6 +419,8 @@ def train_step(
         for parameter, remembered, gradient in zip([*weights, *biases], state, steps, strict=True)
     ]
     parameters = [new[0] for new in updated]
+    if max_norm is not None:
+        parameters[:depth] = [constrain(weights, max_norm) for weights in parameters[:depth]]
     return batch_cost, parameters[:depth], parameters[depth:], [new[1:] for new in updated]
 
 

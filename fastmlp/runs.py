@@ -95,6 +95,10 @@ class RunState(NamedTuple):
         Steps taken with these moments.
     epoch : int
         Epochs trained, which number the shuffles.
+    averages : float32 array (n_parameters,) or None
+        Of the parameters over the steps, where the optimizer wants them: the network's own memory, too.
+    averaged : int
+        Steps that are in them.
 
     Examples
     --------
@@ -109,6 +113,8 @@ class RunState(NamedTuple):
     moments: tuple[Float32, Float32]
     step: int
     epoch: int
+    averages: Float32 | None = None
+    averaged: int = 0
 
 
 class SavedRun(NamedTuple):

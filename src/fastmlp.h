@@ -61,12 +61,13 @@ typedef struct {
 /* One step of an optimizer. Adam's rate is
  * learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t) and its epsilon is scaled by sqrt(1 - beta_2^t): algorithm 1 of
  * Kingma & Ba (2015) with the corrections taken out of the loop. beta_1 is SGD's momentum. decay is
- * 1 - learning_rate * weight_decay; l2 times the weights is added to their gradient. */
+ * 1 - learning_rate * weight_decay. A gradient's components are held within clip_value, where that is not 0; then l2
+ * times the weights is added to them. */
 enum fm_rule { FM_SGD, FM_NESTEROV, FM_ADAM };
 
 typedef struct {
     int rule;
-    float rate, decay, beta_1, one_minus_beta_1, beta_2, one_minus_beta_2, epsilon, l2;
+    float rate, decay, beta_1, one_minus_beta_1, beta_2, one_minus_beta_2, epsilon, clip_value, l2;
 } fm_step;
 
 /* What is drawn for an image: an affine map of its own about the image's centre, each number uniform from low to high;
@@ -140,6 +141,11 @@ typedef struct {
     void (*masked_update)(float *weights, float *moment_1, float *moment_2, const float *start, ptrdiff_t ld_start,
                           fm_masked a, const float *b, ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t k, ptrdiff_t width,
                           const fm_step *step);
+
+    /* Columns of weights (k, width) whose norm is above max_norm are multiplied down to it. */
+    void (*constrain)(float *weights, ptrdiff_t ld, ptrdiff_t k, ptrdiff_t width, float max_norm);
+    /* averages (n) += rate * (weights - averages). */
+    void (*average)(float *averages, const float *weights, float rate, ptrdiff_t n);
 
     /* The numbers from 0 to n - 1, n at most 2^32, in an order that 6 keys decide. */
     void (*shuffle)(int64_t *order, const uint32_t *keys, ptrdiff_t n);

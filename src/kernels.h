@@ -62,6 +62,8 @@ const fm_kernels TABLE = {
     .update = update,
     .sparse_update = sparse_update,
     .masked_update = masked_update,
+    .constrain = constrain,
+    .average = average,
     .shuffle = shuffle,
     .distort = distort,
 };

@@ -1,4 +1,5 @@
-/* Steps of the optimizers: on a gradient that is there, and on one that is a sparse product, never stored. */
+/* Steps of the optimizers: on a gradient that is there, and on one that is a sparse product, never stored. Then what
+ * weights are held to after a step, and their averages. */
 
 /* The loop over lanes becomes one instruction. (A reciprocal root with a Newton step was no faster on Zen 4.) */
 INLINE vec square_root(vec x) {
@@ -6,8 +7,16 @@ INLINE vec square_root(vec x) {
     return x;
 }
 
+/* By bits, as C has no choice between vectors. NaN stays NaN. */
+INLINE vec clamp(vec x, float most) {
+    typedef int32_t lanes __attribute__((vector_size(4 * LANES)));
+    const lanes above = x > splat(most), below = x < splat(-most);
+    return (vec)((above & (lanes)splat(most)) | (below & (lanes)splat(-most)) | (~(above | below) & (lanes)x));
+}
+
 /* The gradient as a rule takes it: by a branch, so that nobody pays for what is not asked for. */
 INLINE void regularise(vec *g, const float *w, const fm_step *s, const int vecs) {
+    if (s->clip_value != 0) UNROLL for (int v = 0; v < vecs; v++) g[v] = clamp(g[v], s->clip_value);
     if (s->l2 != 0) UNROLL for (int v = 0; v < vecs; v++) g[v] += s->l2 * load(w + v * LANES);
 }
 
@@ -138,4 +147,24 @@ static void masked_update(float *w, float *moment_1, float *moment_2, const floa
         masked_update_panel(w, moment_1, moment_2, start, ld_start, a, b, FM_PANEL, n, k, width, step);
     else
         masked_update_panel(w, moment_1, moment_2, start, ld_start, a, b, ldb, n, k, width, step);
+}
+
+static void constrain(float *w, ptrdiff_t ld, ptrdiff_t k, ptrdiff_t width, float max_norm) {
+    double squares[FM_PANEL] = {0};
+    float factors[FM_PANEL];
+    int above = 0;
+    for (ptrdiff_t i = 0; i < k; i++)
+        for (ptrdiff_t j = 0; j < width; j++) squares[j] += (double)w[i * ld + j] * w[i * ld + j];
+    for (ptrdiff_t j = 0; j < width; j++) {
+        const double norm = sqrt(squares[j]);
+        factors[j] = norm > max_norm ? (float)(max_norm / norm) : 1;
+        above |= norm > max_norm;
+    }
+    if (!above) return;
+    for (ptrdiff_t i = 0; i < k; i++)
+        for (ptrdiff_t j = 0; j < width; j++) w[i * ld + j] *= factors[j];
+}
+
+static void average(float *averages, const float *w, float rate, ptrdiff_t n) {
+    for (ptrdiff_t i = 0; i < n; i++) averages[i] += rate * (w[i] - averages[i]);
 }

@@ -12,7 +12,7 @@
 
 #define LENGTH(array) ((int)(sizeof(array) / sizeof *(array)))
 
-_Static_assert(sizeof(fm_kernels) == 24 * sizeof(void *), "a name and 23 kernels: check the new one as well");
+_Static_assert(sizeof(fm_kernels) == 26 * sizeof(void *), "a name and 25 kernels: check the new one as well");
 
 static const ptrdiff_t SIZES[] = {1, 2, 3, 7, 63, 64, 65, 100, 113};
 static const ptrdiff_t IMAGES[] = {1, 2, 15, 28, 70}; /* heights and widths */
@@ -468,6 +468,7 @@ static void check_softmax(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
 /* ---- Optimizers ------------------------------------------------------------------------------------------------- */
 
 static void step_of(double *w, double *moment_1, double *moment_2, double g, const fm_step *s) {
+    if (s->clip_value != 0) g = fmax(-s->clip_value, fmin(g, s->clip_value));
     g += s->l2 * *w;
     if (s->rule == FM_ADAM) {
         *moment_1 = s->beta_1 * *moment_1 + s->one_minus_beta_1 * g;
@@ -510,9 +511,9 @@ static void check_step(const fm_kernels *f, stepping how, const float *b, ptrdif
 static void check_steps(const fm_kernels *f, stepping how, const float *b, ptrdiff_t ldb, const double *g, ptrdiff_t n,
                         ptrdiff_t k, ptrdiff_t width) {
     for (int rule = FM_SGD; rule <= FM_ADAM; rule++) {
-        fm_step step = {rule, 0.5f, 0.75f, 0.875f, 0.125f, 0.9375f, 0.0625f, 0.01f, 0};
+        fm_step step = {rule, 0.5f, 0.75f, 0.875f, 0.125f, 0.9375f, 0.0625f, 0.01f, 0, 0};
         check_step(f, how, b, ldb, g, n, k, width, step);
-        step.l2 = 0.25f;
+        step.clip_value = 0.5f, step.l2 = 0.25f;
         check_step(f, how, b, ldb, g, n, k, width, step);
     }
 }
@@ -521,6 +522,34 @@ static void check_update(const fm_kernels *f, ptrdiff_t count) {
     const float *dweights = floats(count, 1);
     const stepping how = {"update", count, NULL, NULL, NULL};
     check_steps(f, how, dweights, 0, doubles(dweights, count), 1, 1, count);
+}
+
+static void check_averages(const fm_kernels *f, ptrdiff_t count) {
+    const float *w = floats(count, 1);
+    float *a = floats(count, 1);
+    double *e = doubles(a, count);
+    for (ptrdiff_t i = 0; i < count; i++) e[i] += 0.125 * (w[i] - e[i]);
+    f->average(a, w, 0.125f, count);
+    check("average", 0, a, e, count, 1, 1);
+}
+
+/* A norm that some columns are below and others above, then one that all are below. */
+static void check_constraint(const fm_kernels *f, ptrdiff_t k, ptrdiff_t width) {
+    const ptrdiff_t ld = width + 3, count = span(k, ld, width);
+    float *w = floats(count, 1);
+    double *e = doubles(w, count);
+    const float max_norm = 0.5f * sqrtf((float)k);
+    for (ptrdiff_t j = 0; j < width; j++) {
+        double squares = 0;
+        for (ptrdiff_t i = 0; i < k; i++) squares += e[i * ld + j] * e[i * ld + j];
+        if (squares > max_norm * max_norm)
+            for (ptrdiff_t i = 0; i < k; i++) e[i * ld + j] *= max_norm / sqrt(squares);
+    }
+    f->constrain(w, ld, k, width, max_norm);
+    check("constrain", 0, w, e, count, k, 1);
+    copy(e, w, count);
+    f->constrain(w, ld, k, width, 2 * max_norm);
+    check("constrain", 1, w, e, count, k, 0);
 }
 
 static void check_updates_of_products(const fm_kernels *f, ptrdiff_t n, ptrdiff_t k, ptrdiff_t width) {
@@ -614,10 +643,12 @@ static void check_sizes(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
     check_loss(f, n, m, FM_CROSS_ENTROPY, 1);
     check_softmax(f, n, m);
     check_update(f, n * m);
+    check_averages(f, n * m);
     for (ptrdiff_t width = FM_PAD; width <= FM_PANEL; width += FM_PAD) {
         used = 0, sizes[2] = width;
         check_products(f, n, m, width);
         check_updates_of_products(f, n, m, width);
+        check_constraint(f, n, width);
     }
 }
 

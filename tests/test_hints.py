@@ -46,7 +46,9 @@ MISTAKES = [
     ("fit", "nb_epoch", "it is called epochs"),
     ("fit", "callback", "it is called callbacks"),
     ("SGD", "clipnorm", "it is called clip_norm"),
-    ("Adam", "clipvalue", "optimizers clip a gradient by its norm, as in fastmlp.Adam(clip_norm=1.0)"),
+    ("Adam", "clipvalue", "it is called clip_value"),
+    ("SGD", "use_ema", "it is called ema"),
+    ("MLP", "kernel_constraint", "it is called max_norm"),
     ("fit", "x", "it is called X"),
     # PyTorch
     ("MLP", "in_features", ALL_LAYERS),
@@ -72,7 +74,7 @@ MISTAKES = [
     # Slips, and what nobody means
     ("fit", "validaton_data", "did you mean validation_data?"),
     ("SGD", "momntum", "did you mean momentum?"),
-    ("MLP", "colour", "it has layer_sizes, activation, loss, init, seed, n_threads"),
+    ("MLP", "colour", "it has layer_sizes, activation, loss, init, max_norm, seed, n_threads"),
     ("Adam", "colour", "it has learning_rate, beta_1, beta_2, epsilon"),
 ]
 

@@ -14,9 +14,11 @@ from fastmlp import MLP, SGD, Adam, AdamW, reference
 # ---- Hyper-parameters
 
 DEFAULTS = {
-    SGD: {"learning_rate": 0.01, "momentum": 0.0, "nesterov": False, "l2": 0.0, "clip_norm": None},
-    Adam: {"learning_rate": 1e-3, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8, "l2": 0.0, "clip_norm": None},
+    SGD: {"learning_rate": 0.01, "momentum": 0.0, "nesterov": False},
+    Adam: {"learning_rate": 1e-3, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8},
 }
+for values in DEFAULTS.values():
+    values |= {"l2": 0.0, "clip_norm": None, "clip_value": None, "ema": None}
 DEFAULTS[AdamW] = {**DEFAULTS[Adam], "weight_decay": 0.01}
 BEYOND = {
     "learning_rate": [0, -0.1],
@@ -27,6 +29,8 @@ BEYOND = {
     "weight_decay": [-0.01],
     "l2": [-1e-9],
     "clip_norm": [0, -1],
+    "clip_value": [0, -1, 1e-50],
+    "ema": [-0.1, 1, 2],
 }
 WRONG = ["0.1", None, True, 1j, [0.1], np.ones(1)]
 NAMES = [(optimizer, name) for optimizer, values in DEFAULTS.items() for name in values]
@@ -41,7 +45,7 @@ def test_defaults(optimizer):
 def test_a_value_of_the_wrong_type(optimizer, name):
     wrong = [1, 0, "yes", None] if name == "nesterov" else WRONG
     for value in wrong:
-        if name == "clip_norm" and value is None:
+        if DEFAULTS[optimizer][name] is None and value is None:
             continue
         with pytest.raises(TypeError, match=rf"{name} must be (a number|True or False), not "):
             optimizer(**{name: value})
@@ -108,14 +112,17 @@ OPTIMIZERS = [
     SGD(learning_rate=0.05, momentum=0.9, nesterov=True, l2=0.1, clip_norm=0.3),
     Adam(learning_rate=0.01, l2=0.1),
     AdamW(learning_rate=0.01, weight_decay=0.2, l2=0.1, clip_norm=0.01),
+    SGD(learning_rate=0.05, momentum=0.9, clip_value=0.01),
+    SGD(learning_rate=0.05, momentum=0.9, nesterov=True, l2=0.1, clip_norm=0.3, clip_value=0.02),
+    Adam(learning_rate=0.01, clip_value=0.003),
 ]
 # What is not the update's own.
-AROUND = ("l2", "clip_norm")
+AROUND = ("l2", "clip_norm", "clip_value")
 
 
 def update(optimizer, step):
     """The same update in the reference."""
-    own = {name: value for name, value in vars(optimizer).items() if name not in AROUND}
+    own = {name: value for name, value in vars(optimizer).items() if name not in (*AROUND, "ema")}
     if isinstance(optimizer, SGD):
         return functools.partial(reference.sgd, **own)
     return functools.partial(reference.adam, step=step, **own)
@@ -139,6 +146,7 @@ def follow(net, X, y, optimizer, *, epochs, batch_size):
                 activation=net.activation,
                 loss=net.loss,
                 update=update(optimizer, step),
+                max_norm=net.max_norm,
                 **{name: getattr(optimizer, name) for name in AROUND},
             )
             batch_costs.append(cost)
@@ -200,6 +208,8 @@ def test_steps_are_those_of_pytorch(assert_close, optimizer):
         loss.backward()
         if optimizer.clip_norm is not None:
             norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), optimizer.clip_norm).item())
+        if optimizer.clip_value is not None:
+            torch.nn.utils.clip_grad_value_(model.parameters(), optimizer.clip_value)
         if isinstance(optimizer, AdamW):
             for linear in model[::2]:
                 linear.weight.grad += optimizer.l2 * linear.weight.detach()
@@ -222,6 +232,7 @@ def test_an_optimizer_matters(assert_close):
         (Adam(learning_rate=0.01), Adam(learning_rate=0.01, epsilon=1e-5)),
         (SGD(learning_rate=0.05, clip_norm=0.1), SGD(learning_rate=0.05, clip_norm=0.101)),
         (Adam(learning_rate=0.01, l2=0.1), Adam(learning_rate=0.01, l2=0.101)),
+        (SGD(learning_rate=0.05, clip_value=0.1), SGD(learning_rate=0.05, clip_value=0.101)),
     ]:
         net = MLP((4, 9, 3), activation="tanh", init="normal", seed=2)
         _, parameters = follow(net, X, y, slip, epochs=3, batch_size=8)
@@ -287,6 +298,177 @@ def test_alpha_is_that_of_scikit_learn(weighted, assert_close):
     net.fit(X, y, epochs=1, batch_size=16, optimizer=optimizer, shuffle=False, verbose=False, **given)
     for own, other in zip([*net.weights, *net.biases], [*theirs.coefs_, *theirs.intercepts_], strict=True):
         assert_close(own, other, "steps", 4 * 9)
+
+
+EVERYTHING = {"l2": 0.01, "clip_norm": 1.0, "clip_value": 0.1, "ema": 0.9}
+
+
+@pytest.mark.parametrize("options", [{"l2": 0.01, "ema": 0.9}, EVERYTHING], ids=["fused", "everything"])
+@pytest.mark.parametrize("max_norm", [None, 1.25])
+def test_any_number_of_threads_gives_the_same_bits(road, max_norm, options):
+    net, X, y, batch_size = road
+    nets = [MLP(net.layer_sizes, max_norm=max_norm, seed=1, n_threads=n_threads) for n_threads in (1, 2, 3)]
+    for network in nets:
+        network.fit(X, y, epochs=3, batch_size=batch_size, optimizer=Adam(**options), verbose=False)
+    first, *others = (pickle.dumps([network.parameters, network._state]) for network in nets)
+    assert all(other == first for other in others)
+
+
+# ---- The norm of a unit's weights
+
+
+@pytest.mark.parametrize("optimizer", [Adam(0.01), SGD(0.1, clip_norm=1.0, ema=0.5)], ids=["fused", "stored"])
+def test_no_unit_has_weights_above_the_norm(road, optimizer, assert_close):
+    net, X, y, batch_size = road
+    constrained = MLP(net.layer_sizes, max_norm=0.75, seed=1)
+    constrained.biases[-1][...] = 2.0
+    constrained.fit(X, y, epochs=2, batch_size=batch_size, optimizer=optimizer, verbose=False)
+    largest = [np.linalg.norm(weights.astype(np.float64), axis=0).max() for weights in constrained.weights]
+    assert_close(max(largest), 0.75, "steps")
+    assert np.abs(constrained.biases[-1]).max() > 1.5, "biases are left alone"
+
+
+@pytest.mark.parametrize("optimizer", [Adam(0.05), SGD(0.5, momentum=0.9, l2=0.01, clip_norm=1.0)], ids=repr)
+@pytest.mark.parametrize("sizes", [(4, 9, 3), (5, 70, 66, 3), (300, 130, 5)])
+def test_the_norm_is_that_of_the_reference(sizes, optimizer, assert_close):
+    X, y = problem(sizes)
+    net = MLP(sizes, activation="tanh", init="glorot", max_norm=1.0, seed=2)
+    costs, parameters = follow(net, X, y, optimizer, epochs=3, batch_size=8)
+    history = net.fit(X, y, epochs=3, batch_size=8, optimizer=optimizer, shuffle=False, verbose=False)
+    assert_close(history.loss, costs, "cost", 3 * max(sizes))
+    assert_close(net.parameters, parameters, "steps", 21 * max(sizes))
+
+
+def test_a_norm_out_of_range():
+    for value in (0, -1, np.nan, np.inf):
+        with pytest.raises(ValueError, match="max_norm must be finite and at least 1e-30, not "):
+            MLP((2, 2), max_norm=value)
+    with pytest.raises(TypeError, match="max_norm must be a number, not 'large'"):
+        MLP((2, 2), max_norm="large")
+    assert MLP((2, 2), max_norm=3).max_norm == 3.0
+
+
+def test_the_norm_is_kept_in_files_and_pickles(tmp_path):
+    for max_norm in (None, 2.5):
+        net = MLP((2, 3, 2), max_norm=max_norm)
+        net.save(tmp_path / "net")
+        assert fastmlp.load(tmp_path / "net").max_norm == pickle.loads(pickle.dumps(net)).max_norm == max_norm
+
+
+# ---- Averages
+
+
+@pytest.mark.parametrize("max_norm", [None, 0.5])
+def test_averages_are_those_of_the_reference_and_of_pytorch(max_norm, road, assert_close):
+    """After every step, of those that SGD takes in PyTorch, with its own averages and renorm."""
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
+    net, X, y, batch_size = road
+    ema, steps = 0.75, 4
+    net = MLP(net.layer_sizes, activation="tanh", init="glorot", max_norm=max_norm, seed=1)
+    modules = []
+    for weights, bias in zip(net.weights, net.biases, strict=True):
+        linear = torch.nn.Linear(*weights.shape, dtype=torch.float64)
+        linear.load_state_dict({"weight": torch.tensor(weights.T.copy()), "bias": torch.tensor(bias.copy())})
+        modules += [linear, torch.nn.Tanh()]
+    model = torch.nn.Sequential(*modules[:-1])
+    theirs = torch.optim.SGD(model.parameters(), 0.25)
+    # Theirs begins as a copy of the first step's, and is told how many are in it.
+    averaged = torch.optim.swa_utils.AveragedModel(
+        model, avg_fn=lambda mean, now, n: mean + (1 - ema) / (1 - ema ** (n.item() + 1)) * (now - mean)
+    )
+    expected = np.zeros(net.parameters.size)
+    X, y = X[:batch_size], y[:batch_size]
+    for step in range(1, steps + 1):
+        theirs.zero_grad()
+        torch.nn.functional.cross_entropy(model(torch.tensor(X, dtype=torch.float64)), torch.tensor(y)).backward()
+        theirs.step()
+        if max_norm is not None:
+            for linear in model[::2]:
+                linear.weight.data = torch.renorm(linear.weight.data, 2, 0, max_norm)
+        averaged.update_parameters(model)
+        net.fit(X, y, epochs=1, batch_size=batch_size, optimizer=SGD(0.25, ema=ema), verbose=False, shuffle=False)
+        expected = reference.average(expected, net.parameters, step, ema)
+    assert net._state.averaged == steps
+    ours = net.averaged()
+    assert_close(ours.parameters, expected, "steps", steps)
+    for weights, bias, linear in zip(ours.weights, ours.biases, averaged.module[::2], strict=True):
+        assert_close(weights, linear.weight.detach().numpy().T, "steps", steps * max(net.layer_sizes))
+        assert_close(bias, linear.bias.detach().numpy(), "steps", steps * max(net.layer_sizes), terms=0.1)
+
+
+def test_validation_is_by_the_averages(road):
+    net, X, y, batch_size = road
+    history = net.fit(
+        X, y, epochs=3, batch_size=batch_size, optimizer=Adam(0.01, ema=0.9), validation_data=(X, y), verbose=False
+    )
+    assert history.validation_loss[-1] == net.averaged().evaluate(X, y)["loss"] != net.evaluate(X, y)["loss"]
+
+
+def test_training_is_the_same_with_averages(road):
+    net, X, y, batch_size = road
+    plain = copy.deepcopy(net)
+    for network, ema in ((net, 0.5), (plain, None)):
+        network.fit(X, y, epochs=2, batch_size=batch_size, optimizer=Adam(ema=ema), verbose=False)
+    np.testing.assert_array_equal(net.parameters, plain.parameters)
+
+
+def test_averages_go_on_after_a_pickle(road):
+    net, X, y, batch_size = road
+    options = {"batch_size": batch_size, "optimizer": Adam(0.01, ema=0.9), "verbose": False}
+    whole = copy.deepcopy(net)
+    whole.fit(X, y, epochs=4, **options)
+    net.fit(X, y, epochs=2, **options)
+    net = pickle.loads(pickle.dumps(net))
+    net.fit(X, y, epochs=2, **options)
+    assert net.averaged().parameters.tobytes() == whole.averaged().parameters.tobytes()
+
+
+def test_the_averaged_network_is_one_of_its_own(tmp_path):
+    X, y = problem((4, 9, 3))
+    net = MLP((4, 9, 3), activation="tanh", max_norm=2.0, seed=7)
+    net.fit(X, y, epochs=2, optimizer=Adam(ema=0.5), verbose=False)
+    averaged = net.averaged()
+    assert (averaged.activation, averaged.seed, averaged.max_norm) == ("tanh", 7, 2.0)
+    before = net.averaged().parameters.copy()
+    averaged.parameters[...] = 0
+    np.testing.assert_array_equal(net.averaged().parameters, before)
+    net.averaged().save(tmp_path / "net")
+    np.testing.assert_array_equal(fastmlp.load(tmp_path / "net").parameters, before)
+
+
+def test_there_are_averages_only_where_the_last_fit_made_them():
+    X, y = problem((4, 9, 3))
+    net = MLP((4, 9, 3))
+    with pytest.raises(ValueError, match=r"averaged needs a fit whose optimizer has ema, as fastmlp.Adam\(ema=0.999\)"):
+        net.averaged()
+    net.fit(X, y, epochs=1, optimizer=Adam(ema=0.5), verbose=False)
+    net.averaged()
+    net.fit(X, y, epochs=1, optimizer=SGD(ema=0.5), verbose=False)  # other moments, the same averages
+    assert net._state.averaged == 2
+    net.fit(X, y, epochs=1, optimizer=SGD(), verbose=False)
+    with pytest.raises(ValueError, match="averaged needs a fit"):
+        net.averaged()
+
+
+def test_a_callback_may_begin_to_average():
+    class Average(fastmlp.callbacks.Callback):
+        def on_epoch_end(self, progress):
+            progress.optimizer.ema = 0.5
+
+    X, y = problem((4, 9, 3))
+    net = MLP((4, 9, 3))
+    net.fit(X, y, epochs=3, batch_size=10, optimizer=Adam(), callbacks=[Average()], verbose=False)
+    assert net._state.averaged == 10
+
+
+def test_an_epoch_that_diverges_leaves_the_averages_as_they_were():
+    X, y = problem((4, 9, 3))
+    net = MLP((4, 9, 3))
+    net.fit(X, y, epochs=1, optimizer=SGD(ema=0.5), verbose=False)
+    before = net.averaged().parameters
+    with pytest.raises(fastmlp.DivergenceError):
+        net.fit(X * 1e20, y, epochs=1, batch_size=10, optimizer=SGD(1e20, ema=0.5), verbose=False)
+    np.testing.assert_array_equal(net.averaged().parameters, before)
 
 
 def test_a_norm_that_no_gradient_reaches_changes_nothing(assert_close):

@@ -118,7 +118,8 @@ def adam(float[::1] weights, float[::1] moment_1, float[::1] moment_2, const flo
     """In place: step t of Adam on four arrays (count)."""
     cdef Py_ssize_t count = weights.shape[0], task, i
     cdef fm_step step
-    step.rule, step.decay, step.l2 = FM_ADAM, 1 - learning_rate * weight_decay, 0
+    step.rule, step.decay = FM_ADAM, 1 - learning_rate * weight_decay
+    step.clip_value = step.l2 = 0
     step.beta_1, step.one_minus_beta_1 = beta_1, 1 - beta_1
     step.beta_2, step.one_minus_beta_2 = beta_2, 1 - beta_2
     correct_bias(&step, learning_rate, beta_1, beta_2, epsilon, t)

@@ -21,6 +21,8 @@ cdef class Parameters:
     cdef float *weights
     cdef float *moment_1
     cdef float *moment_2
+    cdef float *averages                    # of the weights over steps, or NULL
+    cdef readonly Py_ssize_t averaged       # steps that are in them
     cdef float *zeros                       # FM_PANEL of them
     cdef float *gradients                   # of each chain, or of the batch where that is wanted as a whole
     cdef Py_ssize_t n_gradients
@@ -28,10 +30,14 @@ cdef class Parameters:
     cdef float clip                         # by which they are multiplied
     cdef fm_step constants, bias_constants
     cdef const double[:] rates              # of an epoch's batches
-    cdef double weight_decay, beta_1, beta_2, epsilon, clip_norm, l2, alpha, row_scale
-    cdef Buffers buffers, gradient_buffers
+    cdef double weight_decay, beta_1, beta_2, epsilon, clip_norm, l2, alpha, row_scale, ema
+    cdef float average_rate, max_norm       # max_norm: 0 for none
+    cdef Buffers buffers, gradient_buffers, average_buffers
     cdef load(self, const float[::1] parameters, moments, step)
-    cdef store(self, float[::1] parameters, moments)
+    cdef load_averages(self, const float[::1] averages, averaged)
+    cdef store(self, float[::1] parameters, moments, averages)
+    cdef set_averages(self, bint wanted)
+    cdef unpack_like_weights(self, float[::1] array, const float *panels)
     cdef store_gradient(self, float[::1] gradient)
     cdef bint is_finite(self)
     cdef set_optimizer(self, optimizer, rates, Py_ssize_t batch)
@@ -43,8 +49,11 @@ cdef class Parameters:
     cdef make_gradients(self, Py_ssize_t n)
     cdef Py_ssize_t slabs(self) noexcept nogil
     cdef void begin_step(self, Py_ssize_t batch, double row_scale) noexcept nogil
+    cdef void end_step(self) noexcept nogil
     cdef void take(self, Py_ssize_t first, const float *gradient, Py_ssize_t count) noexcept nogil
     cdef void sum(self, Py_ssize_t slab, Py_ssize_t n) noexcept nogil
     cdef void apply(self, Py_ssize_t slab) noexcept nogil
+    cdef void constrain(self, Py_ssize_t l, Py_ssize_t panel) noexcept nogil
+    cdef void average(self, Py_ssize_t first, Py_ssize_t count) noexcept nogil
     cdef void add_squares(self, Py_ssize_t slab) noexcept nogil
     cdef void choose_clip(self) noexcept nogil

@@ -11,7 +11,7 @@ from fastmlp.engine.table cimport FM_ADAM, FM_PANEL, aligned, fm_step, kernels
 from fastmlp.engine.layer cimport (
     Layer, block_gradient, blocks_of, make_layers, pack, panel_floats, unpack, update,
 )
-from fastmlp.engine.matrix cimport Buffers, Matrix
+from fastmlp.engine.matrix cimport Buffers, Matrix, width_of
 from fastmlp.engine.program cimport SLAB
 
 
@@ -25,16 +25,19 @@ cdef void correct_bias(fm_step *constants, double learning_rate, double beta_1, 
 
 @cython.final
 cdef class Parameters:
-    """Weights and biases with their two moments, (k + 1, m) a layer, in panels of 64 columns.
+    """Weights and biases with their two moments, (k + 1, m) a layer, in panels of 64 columns; and averages, if wanted.
 
     Parameters
     ----------
     layers : list
         As `fastmlp.layers.engine_layers` gives it.
+    max_norm : float or None
+        Of the weights of a unit.
     """
 
-    def __init__(self, layers):
+    def __init__(self, layers, max_norm=None):
         cdef Py_ssize_t l, offset = 0
+        self.max_norm = max_norm or 0
         self.buffers, self.n_layers, self.clip = Buffers(), len(layers), 1
         self.layers = make_layers(layers, self.buffers)
         for l in range(self.n_layers):
@@ -63,8 +66,17 @@ cdef class Parameters:
         if step is not None:
             self.step = step
 
-    cdef store(self, float[::1] parameters, moments):
-        """Write parameters and moments."""
+    cdef load_averages(self, const float[::1] averages, averaged):
+        """Read the averages of so many steps."""
+        cdef Py_ssize_t l
+        self.check_length(averages, averages, averages)
+        self.set_averages(True)
+        for l in range(self.n_layers):
+            pack(self.averages + (self.layers[l].weights - self.weights), &self.layers[l], averages)
+        self.averaged = averaged
+
+    cdef store(self, float[::1] parameters, moments, averages):
+        """Write parameters, moments and, where there is an array for them, averages."""
         cdef float[::1] first = moments[0], second = moments[1]
         cdef Py_ssize_t l
         self.check_length(parameters, first, second)
@@ -72,15 +84,21 @@ cdef class Parameters:
             unpack(parameters, &self.layers[l], self.layers[l].weights)
             unpack(first, &self.layers[l], self.layers[l].moment_1)
             unpack(second, &self.layers[l], self.layers[l].moment_2)
+        if averages is not None:
+            self.unpack_like_weights(averages, self.averages)
 
     cdef store_gradient(self, float[::1] gradient):
         """Write the gradient of the batch, where that was made as a whole."""
-        cdef Py_ssize_t l
         if self.gradients == NULL:
             raise RuntimeError("no gradient is kept")
-        self.check_length(gradient, gradient, gradient)
+        self.unpack_like_weights(gradient, self.gradients)
+
+    cdef unpack_like_weights(self, float[::1] array, const float *panels):
+        """Write what lies as the weights of all layers do."""
+        cdef Py_ssize_t l
+        self.check_length(array, array, array)
         for l in range(self.n_layers):
-            unpack(gradient, &self.layers[l], self.gradients + (self.layers[l].weights - self.weights))
+            unpack(array, &self.layers[l], panels + (self.layers[l].weights - self.weights))
 
     def check_length(self, const float[::1] first, const float[::1] second, const float[::1] third):
         """Refuse arrays that are not of the parameters' number."""
@@ -108,7 +126,7 @@ cdef class Parameters:
         """
         cdef int rule = optimizer.code
         self.rates = np.asarray(rates, np.float64)
-        self.clip_norm = getattr(optimizer, "clip_norm", None) or 0.0
+        self.clip_norm = optimizer.clip_norm or 0.0
         self.constants.rule = rule
         self.weight_decay = getattr(optimizer, "weight_decay", 0.0)
         self.beta_1 = optimizer.beta_1 if rule == FM_ADAM else optimizer.momentum
@@ -117,14 +135,18 @@ cdef class Parameters:
         self.constants.beta_1, self.constants.one_minus_beta_1 = self.beta_1, 1 - self.beta_1
         self.constants.beta_2, self.constants.one_minus_beta_2 = self.beta_2, 1 - self.beta_2
         self.constants.epsilon = self.epsilon
+        self.constants.clip_value = optimizer.clip_value or 0.0
         self.l2, self.alpha = optimizer.l2, optimizer.alpha
+        self.ema = optimizer.ema or 0.0
+        self.set_averages(optimizer.ema is not None)
         self.begin_step(batch, self.row_scale)
 
     cdef void begin_step(self, Py_ssize_t batch, double row_scale) noexcept nogil:
         """Take what the next step changes about the constants: that batch's learning rate and the scale of its rows,
         and the number of the step."""
         cdef double learning_rate = self.rates[min(batch, self.rates.shape[0] - 1)]
-        self.row_scale = row_scale
+        self.row_scale, self.clip = row_scale, 1
+        self.average_rate = (1 - self.ema) / (1 - pow(self.ema, self.averaged + 1))
         self.constants.rate = learning_rate
         self.constants.decay = 1 - learning_rate * self.weight_decay
         if self.constants.rule == FM_ADAM:
@@ -133,14 +155,31 @@ cdef class Parameters:
         self.bias_constants = self.constants
         self.bias_constants.l2 = 0
 
+    cdef void end_step(self) noexcept nogil:
+        """Count a step that is done."""
+        self.step += 1
+        if self.averages != NULL:
+            self.averaged += 1
+
+    cdef set_averages(self, bint wanted):
+        """Begin to average the parameters over the steps, go on, or forget their averages."""
+        if not wanted:
+            self.average_buffers, self.averages, self.averaged = None, NULL, 0
+        elif self.averages == NULL:
+            self.average_buffers = Buffers()
+            self.averages = self.average_buffers.floats(self.count)
+
     # -- Gradients: straight into their update, or stored
 
     cdef void update_block(self, Py_ssize_t l, const Matrix *x, const Matrix *dz, Py_ssize_t i,
                            Py_ssize_t n) noexcept nogil:
         """The gradient x^T dz of the i-th block of a layer's weights, and the optimizer's step on them."""
         cdef const Layer *layer = &self.layers[l]
-        cdef Py_ssize_t blocks = blocks_of(layer, x)
+        cdef Py_ssize_t blocks = blocks_of(layer, x), row = i % blocks * x.block
+        cdef Py_ssize_t rows = x.block if row + x.block < layer.k else layer.k + 1 - row  # the last ones with the bias
         update(layer, x, dz, self.zeros, &self.constants, &self.bias_constants, i // blocks, i % blocks, n)
+        if self.max_norm == 0:
+            self.average(layer.weights - self.weights + (i // blocks * (layer.k + 1) + row) * layer.ld, rows * layer.ld)
 
     cdef void make_gradient(self, Py_ssize_t l, const Matrix *x, const Matrix *dz, Py_ssize_t i, Py_ssize_t n,
                             bint add) noexcept nogil:
@@ -163,6 +202,7 @@ cdef class Parameters:
     cdef void take(self, Py_ssize_t first, const float *gradient, Py_ssize_t count) noexcept nogil:
         """The optimizer's step on parameters [first, first + count), in runs of weights and of biases."""
         cdef const Layer *layer = self.layers
+        cdef Py_ssize_t begin = first
         cdef Py_ssize_t place, n
         cdef bint is_bias
         while count > 0:
@@ -174,6 +214,23 @@ cdef class Parameters:
             kernels.update(self.weights + first, self.moment_1 + first, self.moment_2 + first, gradient, n,
                            &self.bias_constants if is_bias else &self.constants)
             first, gradient, count = first + n, gradient + n, count - n
+        if self.max_norm == 0:
+            self.average(begin, first - begin)
+
+    cdef void constrain(self, Py_ssize_t l, Py_ssize_t panel) noexcept nogil:
+        """Hold the norms of a panel's columns of weights within max_norm: the last that is done to them in a step."""
+        cdef const Layer *layer = &self.layers[l]
+        cdef Py_ssize_t floats = (layer.k + 1) * layer.ld
+        kernels.constrain(layer.weights + panel * floats, layer.ld, layer.k, width_of(layer.m, panel), self.max_norm)
+        self.average(layer.weights - self.weights + panel * floats, floats)
+
+    cdef void average(self, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+        """Take parameters [first, first + count), as the step leaves them, into their averages, where these are wanted.
+
+        With the weight that makes them the mean over all steps so far, each weighing ema times the next one.
+        """
+        if self.averages != NULL:
+            kernels.average(self.averages + first, self.weights + first, self.average_rate, count)
 
     cdef void sum(self, Py_ssize_t slab, Py_ssize_t n) noexcept nogil:
         """The sum of n gradients of a slab of parameters, and the optimizer's step on it."""

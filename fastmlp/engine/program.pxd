@@ -18,6 +18,7 @@ cdef enum Kind:
     ADD_GRADIENT    # or added to what is stored
     NORM            # sum of the squares of a slab of gradients
     APPLY           # the optimizer's step on a slab of parameters
+    CONSTRAIN       # a panel's units held to a norm of their weights
     CHAIN           # rows through all layers and back
     SUM             # of the chains' gradients for a slab of parameters, and the optimizer's step
     CUT             # no task: the slice ends here, and Python has its turn

@@ -15,7 +15,7 @@ from fastmlp.engine.matrix cimport Buffers
 
 KINDS = (
     "gather", "forward", "output", "loss", "cost", "columns", "backward", "update", "gradient", "add gradient", "norm",
-    "apply", "chain", "sum", "cut",
+    "apply", "constrain", "chain", "sum", "cut",
 )
 
 # Rows of a task at most, about: 512 rows of a panel of outputs, 128 KB, are added to while blocks of weights pass. With
@@ -55,6 +55,11 @@ def layered_step(layers, rows, capacity, n_threads, slabs, *, whole=False, norm=
     for kind in (NORM, APPLY) if norm else (APPLY,) if whole else ():
         phases.append((0, [(kind, 0, slab, 0, rows) for slab in range(slabs)]))
     return phases
+
+
+def constraint(layers):
+    """The phase that ends a step where the norm of each unit's weights is bounded."""
+    return 0, [(CONSTRAIN, l, panel, 0, 0) for l, (_, panels, *_) in enumerate(layers) for panel in range(panels)]
 
 
 def forward_phases(layers, n, n_threads, cut_at_loss):

@@ -37,7 +37,7 @@ cdef extern from "fastmlp.h" nogil:
 
     ctypedef struct fm_step:
         int rule
-        float rate, decay, beta_1, one_minus_beta_1, beta_2, one_minus_beta_2, epsilon, l2
+        float rate, decay, beta_1, one_minus_beta_1, beta_2, one_minus_beta_2, epsilon, clip_value, l2
 
     ctypedef struct fm_distortion:
         ptrdiff_t height, width
@@ -83,6 +83,8 @@ cdef extern from "fastmlp.h" nogil:
         void (*masked_update)(float *weights, float *moment_1, float *moment_2, const float *start, ptrdiff_t ld_start,
                               fm_masked a, const float *b, ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t k, ptrdiff_t width,
                               const fm_step *step) noexcept nogil
+        void (*constrain)(float *weights, ptrdiff_t ld, ptrdiff_t k, ptrdiff_t width, float max_norm) noexcept nogil
+        void (*average)(float *averages, const float *weights, float rate, ptrdiff_t n) noexcept nogil
         void (*shuffle)(int64_t *order, const uint32_t *keys, ptrdiff_t n) noexcept nogil
         void (*distort)(float *out, float *scratch, const float *image, const fm_distortion *how, const uint32_t *epoch,
                         uint32_t row) noexcept nogil

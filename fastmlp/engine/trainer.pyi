@@ -9,6 +9,7 @@ from fastmlp.engine.team import Team
 
 class Trainer(Team):
     step: int
+    averaged: int
     batch: int
     n_batches: int
     at_cut: bool
@@ -20,12 +21,19 @@ class Trainer(Team):
         batch_size: int,
         n_threads: int,
         *,
+        max_norm: float | None = None,
         cut_at_gradient: bool = False,
     ) -> None: ...
     def load(
         self, parameters: NDArray[np.float32], moments: Sequence[NDArray[np.float32]], step: int | None = None
     ) -> None: ...
-    def store(self, parameters: NDArray[np.float32], moments: Sequence[NDArray[np.float32]]) -> None: ...
+    def load_averages(self, averages: NDArray[np.float32], averaged: int) -> None: ...
+    def store(
+        self,
+        parameters: NDArray[np.float32],
+        moments: Sequence[NDArray[np.float32]],
+        averages: NDArray[np.float32] | None = None,
+    ) -> None: ...
     def store_gradient(self, gradient: NDArray[np.float32]) -> None: ...
     def set_optimizer(self, optimizer: object, rates: NDArray[np.float64] | None = None) -> None: ...
     def is_finite(self) -> bool: ...

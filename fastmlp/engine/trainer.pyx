@@ -12,15 +12,15 @@ from libc.stdint cimport int64_t, uint64_t
 
 import numpy as np
 
-from fastmlp.engine.program import chained_step, layered_step
+from fastmlp.engine.program import chained_step, constraint, layered_step
 
 from fastmlp.engine.batch cimport Batch
 from fastmlp.engine.layer cimport Layer, backward, forward
 from fastmlp.engine.matrix cimport Matrix, turn
 from fastmlp.engine.parameters cimport Parameters
 from fastmlp.engine.program cimport (
-    ADD_GRADIENT, APPLY, BACKWARD, CHAIN, COLUMNS, COST, CUT, FORWARD, GATHER, LOSS, NORM, OUTPUT, SUM, UPDATE, Phase,
-    Program, Task,
+    ADD_GRADIENT, APPLY, BACKWARD, CHAIN, COLUMNS, CONSTRAIN, COST, CUT, FORWARD, GATHER, LOSS, NORM, OUTPUT, SUM,
+    UPDATE, Phase, Program, Task,
 )
 from fastmlp.engine.rows cimport Rows
 from fastmlp.engine.table cimport fm_flush_denormals, fm_restore_denormals
@@ -58,6 +58,8 @@ cdef class Trainer(Team):
     batch_size : int
     n_threads : int
         At most; the trainer measures which number is the fastest.
+    max_norm : float or None
+        Of the weights of each unit, after each step.
     cut_at_gradient : bool
         Cut each step before the optimizer takes the gradient, which `store_gradient` gives.
     """
@@ -80,9 +82,9 @@ cdef class Trainer(Team):
     cdef Py_ssize_t last_rows, phase
     cdef const Phase *now
 
-    def __init__(self, layers, loss, Py_ssize_t batch_size, int n_threads, *, cut_at_gradient=False):
+    def __init__(self, layers, loss, Py_ssize_t batch_size, int n_threads, *, max_norm=None, cut_at_gradient=False):
         cdef Py_ssize_t widest = max([k for k, *_ in layers[1:]], default=1), parts
-        self.parameters = Parameters(layers)
+        self.parameters = Parameters(layers, max_norm)
         self.batch_size, self.n_threads, self.cut_at_gradient = batch_size, n_threads, cut_at_gradient
         self.loss = -1 if loss is None else loss
         self.capacity = min(batch_size, max(FEWEST_PART_ROWS, min(MOST_PART_ROWS, PART_BYTES // (8 * widest))))
@@ -101,13 +103,22 @@ cdef class Trainer(Team):
         """Mean of the costs of the epoch's batches so far."""
         return self.total_cost / self.batch
 
+    @property
+    def averaged(self):
+        """Steps that are in the averages of the parameters."""
+        return self.parameters.averaged
+
     def load(self, parameters, moments, step=None):
         """Read the network, the optimizer's state and, where it is given, the number of its steps."""
         self.parameters.load(parameters, moments, step)
 
-    def store(self, parameters, moments):
-        """Write the network and the optimizer's state as they are after the last whole batch."""
-        self.parameters.store(parameters, moments)
+    def load_averages(self, averages, averaged):
+        """Read the averages of the parameters over so many steps."""
+        self.parameters.load_averages(averages, averaged)
+
+    def store(self, parameters, moments, averages=None):
+        """Write the network, the optimizer's state and averages as they are after the last whole batch."""
+        self.parameters.store(parameters, moments, averages)
 
     def store_gradient(self, gradient):
         """Write the gradient of the batch whose step is cut before the optimizer takes it."""
@@ -141,14 +152,19 @@ cdef class Trainer(Team):
 
     cdef Program program_for(self, Py_ssize_t rows):
         """What a batch of so many rows goes through."""
+        shapes = self.at_hand.shapes()
         if self.chained:
-            return Program(chained_step(rows, chains_of(rows), self.parameters.slabs()), self.timed_threads())
-        # A smaller batch that would not need parts takes the road of the others: their gradients are rounded alike.
-        return Program(layered_step(
-            self.at_hand.shapes(), rows, self.capacity, self.n_threads, self.parameters.slabs(),
-            whole=self.capacity < self.batch_size, norm=self.clipped, cut_at_loss=self.loss < 0,
-            cut_at_gradient=self.cut_at_gradient,
-        ), self.timed_threads())
+            phases = chained_step(rows, chains_of(rows), self.parameters.slabs())
+        else:
+            # A smaller batch that would not need parts takes the road of the others: their gradients are rounded alike.
+            phases = layered_step(
+                shapes, rows, self.capacity, self.n_threads, self.parameters.slabs(),
+                whole=self.capacity < self.batch_size, norm=self.clipped, cut_at_loss=self.loss < 0,
+                cut_at_gradient=self.cut_at_gradient,
+            )
+        if self.parameters.max_norm > 0:
+            phases.append(constraint(shapes))
+        return Program(phases, self.timed_threads())
 
     # -- Running
 
@@ -204,7 +220,7 @@ cdef class Trainer(Team):
             self.parameters.choose_clip()
         if not self.enter(self.phase + 1):
             self.batch += 1
-            self.parameters.step += 1
+            self.parameters.end_step()
             self.steps -= 1
             if self.batch < self.n_batches:
                 self.begin()
@@ -267,6 +283,8 @@ cdef class Trainer(Team):
             self.parameters.apply(index)
         elif task.kind == NORM:
             self.parameters.add_squares(index)
+        elif task.kind == CONSTRAIN:
+            self.parameters.constrain(l, index)
         elif task.kind == UPDATE:
             self.parameters.update_block(l, &h[l], &dz[l + 1], index, task.n)
         else:

@@ -24,6 +24,7 @@ _FIELDS = {
     "rule": str,
     "step": int,
     "epoch": int,
+    "averaged": int,
     "history": list,
     "optimizer": str,
     "changes": dict,
@@ -35,7 +36,7 @@ _FIELDS = {
 def save(path: str, network: MLP, run: SavedRun) -> None:
     """Save a network that has been trained, with its state and the run's.
 
-    The file is that of `fastmlp.files.save`, with more tensors: the moments and the history, and the arrays of the
+    The file is that of `fastmlp.files.save`, with more tensors: the moments, averages and the history, and the arrays of the
     callbacks. All else is JSON in the metadata key ``"fastmlp.run"``, with a checksum. It appears whole or not at all.
 
     Raises
@@ -62,6 +63,8 @@ def save(path: str, network: MLP, run: SavedRun) -> None:
     parameters, state = network._snapshot()
     assert state is not None
     tensors = {f"moments.{i}": moment for i, moment in enumerate(state.moments)}
+    if state.averages is not None:
+        tensors["averages"] = state.averages
     tensors["history"] = np.array(list(run.history.values()), np.float64)
     plain: list[tuple[str, dict[str, Any]]] = []
     for i, (name, values) in enumerate(run.callbacks):
@@ -72,7 +75,8 @@ def save(path: str, network: MLP, run: SavedRun) -> None:
             tensors[f"callbacks.{i}.{key}"] = array
         plain.append((name, {key: value for key, value in values.items() if key not in arrays}))
     others = {"history": list(run.history), "optimizer": run.optimizer, "changes": run.changes, "callbacks": plain}
-    fields = {"format": _FORMAT, "rule": state.rule, "step": state.step, "epoch": state.epoch, **others}
+    counts = {"step": state.step, "epoch": state.epoch, "averaged": state.averaged}
+    fields = {"format": _FORMAT, "rule": state.rule, **counts, **others}
     try:
         text = json.dumps(fields)
     except (TypeError, ValueError) as error:
@@ -109,12 +113,17 @@ def load(path: str) -> tuple[MLP, SavedRun]:
         first, second = (tensors.pop(f"moments.{i}", np.empty(0, np.float32)) for i in range(2))
         if not first.shape == second.shape == network.parameters.shape:
             raise ValueError(f"tensors '{RUN}.moments' must be two, of {network.parameters.size} values")
+        averages = tensors.pop("averages", None)
+        if averages is not None and averages.shape != network.parameters.shape:
+            raise ValueError(f"tensor '{RUN}.averages' must have {network.parameters.size} values")
         history = tensors.pop("history", np.empty(0))
         if len(history) != len(fields["history"]) or history.ndim != 2:
             raise ValueError(f"tensor '{RUN}.history' must have a row for each of {fields['history']}")
         if fields["rule"] not in RULES:
             raise ValueError(f"metadata key {RUN!r} must have a rule of {', '.join(RULES)}, got {fields['rule']!r:.80}")
-    network._state = RunState(fields["rule"], (first, second), fields["step"], fields["epoch"])
+    network._state = RunState(
+        fields["rule"], (first, second), fields["step"], fields["epoch"], averages, fields["averaged"]
+    )
     callbacks = [(name, dict(values)) for name, values in fields["callbacks"]]
     for name, tensor in tensors.items():
         _, i, key = name.split(".", 2)

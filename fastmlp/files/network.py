@@ -30,7 +30,14 @@ _FORMAT = 1
 # The metadata key of a checkpoint's run, with which the names of its own tensors begin.
 RUN = "fastmlp.run"
 # Arguments of MLP, and what they are in JSON. A list of strings has one for each layer.
-_ARGUMENTS = {"layer_sizes": (list,), "activation": (str, list), "loss": (str,), "init": (str, list), "seed": (int,)}
+_ARGUMENTS = {
+    "layer_sizes": (list,),
+    "activation": (str, list),
+    "loss": (str,),
+    "init": (str, list),
+    "max_norm": (float, type(None)),
+    "seed": (int,),
+}
 _FIELDS: dict[str, tuple[type, ...]] = {**_ARGUMENTS, "crc32": (int,)}
 
 

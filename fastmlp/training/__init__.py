@@ -185,6 +185,8 @@ def _train(progress: Progress, data: _Data, batch_size: int, *, shuffle: bool) -
     state = first_state(network, progress.optimizer)
     trainer, rows = _engine(network, data, batch_size)
     trainer.load(network.parameters, state.moments, state.step)
+    if state.averages is not None:
+        trainer.load_averages(state.averages, state.averaged)
     run = Run(trainer, progress, rows=rows, state=state, validation=data.validation)
     network._history = history
     epochs = max(0, progress.epochs - len(history.loss))
@@ -210,4 +212,6 @@ def _engine(network: MLP, data: _Data, batch_size: int) -> tuple[Trainer, Rows]:
         data.weights,
         data.distortion,
     )
-    return Trainer(engine_layers(network.layers), LOSSES[network.loss].code, batch, n_threads), rows
+    return Trainer(
+        engine_layers(network.layers), LOSSES[network.loss].code, batch, n_threads, max_norm=network.max_norm
+    ), rows

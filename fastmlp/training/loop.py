@@ -118,7 +118,8 @@ class Run:
         """Add an epoch to the history, and what the network is worth after it."""
         epoch = {"loss": self.trainer.cost, "learning_rate": float(self.rates[-1]), "seconds": seconds}
         if self.validation is not None:
-            epoch |= self.validation.judge()
+            averaged = self.state.averages is not None
+            epoch |= self.validation.judge(self.network.averaged() if averaged else self.network)
         history = self.progress.history
         history.add({name: epoch[name] for name in history})
 

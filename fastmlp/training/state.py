@@ -18,7 +18,7 @@ __all__ = ["collect", "commit", "first_state"]
 
 
 def first_state(network: MLP, optimizer: Optimizer) -> RunState:
-    """Return the network's own state, or a new one where its moments mean something else.
+    """Return the network's own state, or a new one where its moments mean something else; averages only if wanted.
 
     Examples
     --------
@@ -27,18 +27,21 @@ def first_state(network: MLP, optimizer: Optimizer) -> RunState:
     >>> first_state(fastmlp.MLP((2, 2)), fastmlp.SGD()).step
     0
     """
-    state = network._state
+    before = state = network._state
     if state is None or RULES[state.rule].moments != RULES[optimizer.rule].moments:
         # Without zeros_like, which would write them.
         first, second = (np.zeros(network.parameters.size, np.float32) for _ in range(2))
-        return RunState(optimizer.rule, (first, second), step=0, epoch=state.epoch if state else 0)
-    return state
+        state = RunState(optimizer.rule, (first, second), step=0, epoch=state.epoch if state else 0)
+    if before is not None and before.averages is not None and optimizer.ema is not None:
+        return state._replace(averages=before.averages, averaged=before.averaged)
+    return state._replace(averages=None, averaged=0)
 
 
 def collect(trainer: Trainer, rule: str, before: RunState) -> tuple[Callable[[Float32], None], RunState]:
     """Return, for `commit`, what a run by `rule` has reached since it was at `before`.
 
-    That is a function that writes parameters and moments, for which there is no room but the network's, and the state.
+    That is a function that writes parameters, moments and averages, for the first two of which there is no room but the
+    network's, and the state.
 
     Raises
     ------
@@ -62,8 +65,13 @@ def collect(trainer: Trainer, rule: str, before: RunState) -> tuple[Callable[[Fl
             "learning_rate or inputs of a smaller scale may help"
         )
     epoch = before.epoch + (trainer.batch == trainer.n_batches)
-    state = RunState(rule, before.moments, trainer.step, epoch)
-    return partial(trainer.store, moments=state.moments), state
+    averages = before.averages
+    if trainer.averaged == 0:
+        averages = None
+    elif averages is None:
+        averages = np.empty_like(before.moments[0])
+    state = RunState(rule, before.moments, trainer.step, epoch, averages, trainer.averaged)
+    return partial(trainer.store, moments=state.moments, averages=averages), state
 
 
 def commit(network: MLP, parameters: Float32 | Callable[[Float32], None], state: RunState | None) -> None:

@@ -60,7 +60,7 @@ class Validation:
     Parameters
     ----------
     network : MLP
-        Which it judges.
+        The kind of network that it judges.
     rows : array or SparseRows
     targets : Targets
     metrics : dict of str to function
@@ -80,7 +80,8 @@ class Validation:
     >>> from fastmlp.training.validation import Validation
     >>> metrics = {"wrong": lambda y_true, y_pred: sum(y_true != y_pred)}
     >>> rows, targets = np.eye(2, dtype=np.float32), Targets(np.array([0, 1]), None)
-    >>> list(Validation(fastmlp.MLP((2, 2)), rows, targets, metrics).judge())
+    >>> net = fastmlp.MLP((2, 2))
+    >>> list(Validation(net, rows, targets, metrics).judge(net))
     ['validation_loss', 'validation_accuracy', 'validation_wrong']
     """
 
@@ -99,16 +100,16 @@ class Validation:
         accuracy = [] if LOSSES[self.network.loss].targets == "values" else ["accuracy"]
         return [f"validation_{name}" for name in ("loss", *accuracy, *self.metrics)]
 
-    def judge(self) -> dict[str, float]:
-        """Return all values for the network as it is, by their names in the history."""
-        logits = self.network._logits(self.rows)
+    def judge(self, network: MLP) -> dict[str, float]:
+        """Return all values for a network of the same kind as it is, by their names in the history."""
+        logits = network._logits(self.rows)
         values = scores(logits, self.targets, self.network.loss)
         for name, metric in self.metrics.items():
             if self._wants_probabilities(name):
-                predicted = self.network._probabilities(logits.copy())
+                predicted = network._probabilities(logits.copy())
                 predicted = predicted[:, 0] if predicted.shape[1] == 1 else predicted
             else:
-                predicted = self.network._decide(logits)
+                predicted = network._decide(logits)
             values[name] = _value(name, metric(self.truth, predicted))
         return {name: values[name.removeprefix("validation_")] for name in self.names}
 
