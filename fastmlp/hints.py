@@ -19,14 +19,17 @@ _ARGUMENTS = {
     "beta_2": ("beta2",),
     "callbacks": ("callback",),
     "clip_norm": ("clip_grad_norm", "clipnorm", "global_clipnorm", "gradient_clip_norm", "max_grad_norm"),
+    "dropout": ("drop", "dropout_rate", "hidden_dropout", "p_dropout"),
     "epochs": ("epoch", "iterations", "max_epochs", "max_iter", "n_epochs", "n_iter", "nb_epoch", "num_epochs"),
     "epsilon": ("eps",),
     "l2": ("kernel_regularizer", "l2_regularization"),
     "init": ("initializer", "kernel_initializer", "weight_init"),
+    "input_dropout": ("dropout_input", "input_dropout_rate"),
     "learning_rate": ("eta", "eta0", "learning_rate_init", "lr", "step_size"),
     "loss": ("criterion", "loss_fn", "loss_function", "objective"),
     "n_threads": ("n_jobs", "nthreads", "num_threads", "threads", "workers"),
     "nesterov": ("nesterovs_momentum",),
+    "noise": ("gaussian_noise", "noise_std", "stddev"),
     "optimizer": ("optim", "optimiser"),
     "sample_weight": ("sample_weights", "weights"),
     "seed": ("random_seed", "random_state", "rng"),
@@ -51,9 +54,6 @@ _INSTEAD = {
     ),
     ("class_weight", "class_weights", "pos_weight"): (
         "rows have weights: fit(X, y, sample_weight=weights[y]), where weights is an array with one for each class"
-    ),
-    ("drop", "dropout", "dropout_rate"): (
-        "fastmlp has no dropout; the optimizer fastmlp.AdamW(weight_decay=0.01) holds weights back"
     ),
     ("early_stopping", "n_iter_no_change", "patience", "tol"): (
         "fastmlp has no early stopping; validation_loss of the History that fit returns shows the best epoch"
