@@ -4,13 +4,15 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from fastmlp import hints
 
-__all__ = ["boolean", "integer", "number", "one_of", "one_or_each", "path", "verbosity"]
+T = TypeVar("T")
+
+__all__ = ["boolean", "integer", "number", "number_or_each", "one_of", "one_or_each", "path", "verbosity"]
 
 
 def integer(name: str, value: object, least: int, most: int | None = None) -> int:
@@ -130,9 +132,29 @@ def one_or_each(name: str, value: object, names: Any, count: int | None, of: str
     >>> one_or_each("activation", ["relu", "relu"], ("relu", "tanh"), 2, "hidden layers")
     'relu'
     """
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        return one_of(name, value, names)
-    each = tuple(one_of(f"{name}[{i}]", one, names) for i, one in enumerate(value))
+    return _one_or_each(name, value, lambda name, one: one_of(name, one, names), count, of)
+
+
+def number_or_each(
+    name: str, value: object, kind: tuple[str, Callable[[float], bool]], count: int, of: str
+) -> float | tuple[float, ...]:
+    """Return a `number` of a kind (wanted, valid) for all of `count` things, or one for each where those differ.
+
+    Examples
+    --------
+    >>> from fastmlp.checks import number_or_each
+    >>> number_or_each("noise", [0, 0.5], ("at least 0", lambda x: x >= 0), 2, "hidden layers")
+    (0.0, 0.5)
+    """
+    return _one_or_each(name, value, lambda name, one: number(name, one, *kind), count, of)
+
+
+def _one_or_each(
+    name: str, value: object, check: Callable[[str, object], T], count: int | None, of: str
+) -> T | tuple[T, ...]:
+    if isinstance(value, str) or not isinstance(value, (Sequence, np.ndarray)) or np.ndim(value) == 0:
+        return check(name, value)
+    each = tuple(check(f"{name}[{i}]", one) for i, one in enumerate(value))
     if count is not None and len(each) != count:
-        raise ValueError(f"{name} must be one name, or one for each of the {count} {of}; not {len(each)}: {each!r:.80}")
+        raise ValueError(f"{name} must be one, or one for each of the {count} {of}; not {len(each)}: {each!r:.80}")
     return each[0] if len(set(each)) == 1 else each

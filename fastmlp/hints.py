@@ -22,16 +22,19 @@ _ARGUMENTS = {
     "clip_norm": ("clip_grad_norm", "clipnorm", "global_clipnorm", "gradient_clip_norm", "max_grad_norm"),
     "clip_value": ("clip_grad_value", "clipvalue"),
     "ema": ("ema_decay", "ema_momentum", "polyak", "swa", "use_ema"),
+    "dropout": ("drop", "dropout_rate", "hidden_dropout", "p_dropout"),
     "epochs": ("epoch", "iterations", "max_epochs", "max_iter", "n_epochs", "n_iter", "nb_epoch", "num_epochs"),
     "epsilon": ("eps",),
     "l2": ("kernel_regularizer", "l2_regularization"),
     "init": ("initializer", "kernel_initializer", "weight_init"),
+    "input_dropout": ("dropout_input", "input_dropout_rate"),
     "learning_rate": ("eta", "eta0", "learning_rate_init", "lr", "step_size"),
     "loss": ("criterion", "loss_fn", "loss_function", "objective"),
     "max_norm": ("kernel_constraint", "max_col_norm", "maxnorm"),
     "metrics": ("metric",),
     "n_threads": ("n_jobs", "nthreads", "num_threads", "threads", "workers"),
     "nesterov": ("nesterovs_momentum",),
+    "noise": ("gaussian_noise", "noise_std", "stddev"),
     "optimizer": ("optim", "optimiser"),
     "sample_weight": ("sample_weights", "weights"),
     "seed": ("random_seed", "random_state", "rng"),
@@ -53,9 +56,6 @@ _INSTEAD = {
     ("betas",): "there are two, as in fastmlp.Adam(beta_1=0.9, beta_2=0.999)",
     ("validation_fraction", "validation_split"): (
         "split the rows, and hand fit a part of them: validation_data=(X_validation, y_validation)"
-    ),
-    ("drop", "dropout", "dropout_rate"): (
-        "fastmlp has no dropout; the optimizer fastmlp.AdamW(weight_decay=0.01) holds weights back"
     ),
     ("early_stopping", "n_iter_no_change", "patience", "tol"): (
         "write fit(X, y, validation_data=..., callbacks=[fastmlp.callbacks.EarlyStopping(patience=10)])"

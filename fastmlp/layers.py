@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, pairwise, repeat
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,10 @@ class Layer(NamedTuple):
         Values of a row that it reads (k), and that it makes (m).
     activation : str
         A name of `fastmlp.activations.ACTIVATIONS`.
+    dropout : float
+        Share of its units that are left out in training, the others multiplied by 1 / (1 - dropout).
+    noise : float
+        Standard deviation of Gaussian noise on its sums before the activation, in training.
 
     Examples
     --------
@@ -34,6 +38,8 @@ class Layer(NamedTuple):
     inputs: int
     units: int
     activation: str
+    dropout: float = 0.0
+    noise: float = 0.0
 
 
 class Parameter(NamedTuple):
@@ -88,20 +94,29 @@ def checked_sizes(layer_sizes: Sequence[int]) -> tuple[int, ...]:
     return sizes
 
 
-def layers_of(layer_sizes: Sequence[int], activation: str | Sequence[str]) -> tuple[Layer, ...]:
-    """Return layers between these sizes, with one activation for all hidden ones or one for each.
+def layers_of(
+    layer_sizes: Sequence[int],
+    activation: str | Sequence[str],
+    dropout: float | Sequence[float] = 0.0,
+    noise: float | Sequence[float] = 0.0,
+) -> tuple[Layer, ...]:
+    """Return layers between these sizes; activation, dropout and noise are one for all hidden ones or one for each.
 
     The last layer's outputs are the loss's logits.
 
     Examples
     --------
     >>> from fastmlp.layers import layers_of
-    >>> [layer.activation for layer in layers_of((3, 4, 4, 2), ("tanh", "relu"))]
-    ['tanh', 'relu', 'identity']
+    >>> [(layer.activation, layer.dropout) for layer in layers_of((3, 4, 4, 2), ("tanh", "relu"), 0.5)]
+    [('tanh', 0.5), ('relu', 0.5), ('identity', 0.0)]
     """
-    hidden = repeat(activation, len(layer_sizes) - 2) if isinstance(activation, str) else activation
-    names = chain(hidden, ["identity"])
-    return tuple(Layer(k, m, name) for (k, m), name in zip(pairwise(layer_sizes), names, strict=True))
+
+    def each(value: Any, of_outputs: Any) -> Iterator[Any]:
+        hidden = value if isinstance(value, (tuple, list)) else repeat(value, len(layer_sizes) - 2)
+        return chain(hidden, [of_outputs])
+
+    columns = each(activation, "identity"), each(dropout, 0.0), each(noise, 0.0)
+    return tuple(Layer(k, m, *own) for (k, m), *own in zip(pairwise(layer_sizes), *columns, strict=True))
 
 
 def layout(layers: Iterable[Layer]) -> Iterator[Parameter]:
@@ -150,8 +165,8 @@ def n_parameters(layers: Iterable[Layer]) -> int:
     return sum((layer.inputs + 1) * layer.units for layer in layers)
 
 
-def engine_layers(layers: Sequence[Layer]) -> list[tuple[int, int, int, bool, bool, int]]:
-    """Return what the engine reads of each layer: inputs, units, its activation, offset.
+def engine_layers(layers: Sequence[Layer]) -> list[tuple[int, int, int, bool, bool, int, float, float]]:
+    """Return what the engine reads of each layer: inputs, units, its activation, offset, dropout, noise.
 
     The activation is its code, whether it makes zeros, and whether its derivative reads the sum before it; the offset
     is that of the weights, which the bias follows.
@@ -160,11 +175,14 @@ def engine_layers(layers: Sequence[Layer]) -> list[tuple[int, int, int, bool, bo
     --------
     >>> from fastmlp.layers import engine_layers, layers_of
     >>> engine_layers(layers_of((3, 4, 2), "relu"))
-    [(3, 4, 1, True, False, 0), (4, 2, 0, False, False, 16)]
+    [(3, 4, 1, True, False, 0, 0.0, 0.0), (4, 2, 0, False, False, 16, 0.0, 0.0)]
     """
     offsets = [parameter.offset for parameter in layout(layers) if parameter.name == "weights"]
     activations = [ACTIVATIONS[layer.activation] for layer in layers]
     return [
-        (layer.inputs, layer.units, activation.code, activation.makes_zeros, activation.reads == "sum", offset)
+        (
+            *(layer.inputs, layer.units, activation.code, activation.makes_zeros, activation.reads == "sum", offset),
+            *(layer.dropout, layer.noise),
+        )
         for layer, activation, offset in zip(layers, activations, offsets, strict=True)
     ]

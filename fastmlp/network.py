@@ -30,8 +30,13 @@ SLICE = 0.02
 # Multiply-adds that a value of a sparse row takes with each unit, in time: its weights lie anywhere in memory.
 SCATTERED = 8
 
+# What dropout and the standard deviation of noise may be.
+_RATE = "in [0, 1)", lambda x: 0 <= x < 1
+_DEVIATION = "at least 0", lambda x: x >= 0
+
 _ATTRIBUTES = (
-    *("_layers", "_activation", "_loss", "_init", "_max_norm", "_seed", "_n_threads"),
+    *("_layers", "_activation", "_loss", "_init", "_seed", "_n_threads"),
+    *("_dropout", "_input_dropout", "_noise", "_input_noise", "_max_norm"),
     *("_parameters", "_state", "_history", "_few_rows"),
 )
 
@@ -58,9 +63,20 @@ class MLP:
     max_norm : float or None, default None
         At least 1e-30: after each step of training the weights into a unit, of any layer, whose norm is above it are
         multiplied down to it (Srivastava et al. 2014, section 5.1); biases are not. None: no norm is too large.
+    dropout : float in [0, 1) or a sequence of these, default 0.0
+        Share of the units of all hidden layers, or of each, that training leaves out: others for each row and epoch.
+        The rest is multiplied by 1 / (1 - dropout), and prediction uses all as they are (Srivastava et al. 2014). The
+        zeros that it makes also make training faster. Rates are rounded to multiples of 2**-16.
+    input_dropout : float in [0, 1), default 0.0
+        The same for the values of X.
+    noise : float or a sequence of floats, default 0.0
+        Standard deviation of the Gaussian noise that training adds to the sums of all hidden layers, or of each, before
+        their activation; at least 0.
+    input_noise : float, default 0.0
+        The same for the values of X, before `input_dropout`.
     seed : int, default 0
-        Of the first weights and of the order in which `fit` visits the rows. The same seed gives the same bits for
-        any number of threads.
+        Of the first weights, of dropout and noise, and of the order in which `fit` visits the rows. The same seed
+        gives the same bits for any number of threads.
     n_threads : int or None, default None
         Threads that a call uses at most, up to 1024; fewer where its work is too small to share. None:
         `OMP_NUM_THREADS`, or the CPUs that the process may use.
@@ -106,6 +122,10 @@ class MLP:
         loss: str = "cross_entropy",
         init: str | Sequence[str] | None = None,
         max_norm: float | None = None,
+        dropout: float | Sequence[float] = 0.0,
+        input_dropout: float = 0.0,
+        noise: float | Sequence[float] = 0.0,
+        input_noise: float = 0.0,
         seed: int = 0,
         n_threads: int | None = None,
     ) -> None:
@@ -115,6 +135,10 @@ class MLP:
             loss=loss,
             init=init,
             max_norm=max_norm,
+            dropout=dropout,
+            input_dropout=input_dropout,
+            noise=noise,
+            input_noise=input_noise,
             seed=seed,
             n_threads=n_threads,
         )
@@ -136,12 +160,21 @@ class MLP:
         loss: str = "cross_entropy",
         init: str | Sequence[str] | None = None,
         max_norm: float | None = None,
+        dropout: float | Sequence[float] = 0.0,
+        input_dropout: float = 0.0,
+        noise: float | Sequence[float] = 0.0,
+        input_noise: float = 0.0,
         seed: int = 0,
         n_threads: int | None = None,
     ) -> None:
         sizes = checked_sizes(layer_sizes)
-        self._activation = checks.one_or_each("activation", activation, ACTIVATIONS, len(sizes) - 2, "hidden layers")
-        self._layers = layers_of(sizes, self._activation)
+        hidden = len(sizes) - 2, "hidden layers"
+        self._activation = checks.one_or_each("activation", activation, ACTIVATIONS, *hidden)
+        self._dropout = checks.number_or_each("dropout", dropout, _RATE, *hidden)
+        self._input_dropout = checks.number("input_dropout", input_dropout, *_RATE)
+        self._noise = checks.number_or_each("noise", noise, _DEVIATION, *hidden)
+        self._input_noise = checks.number("input_noise", input_noise, *_DEVIATION)
+        self._layers = layers_of(sizes, self._activation, self._dropout, self._noise)
         self._loss = checks.one_of("loss", loss, LOSSES)
         init = fitting(self._activation) if init is None else init
         self._init = checks.one_or_each("init", init, INITS, len(self._layers), "layers")
@@ -176,7 +209,10 @@ class MLP:
         self._few_rows = self._reader()
 
     def __repr__(self) -> str:
-        return f"MLP({self.layer_sizes}, activation={self.activation!r}, loss={self.loss!r}, seed={self.seed})"
+        noise = ("dropout", "input_dropout", "noise", "input_noise")
+        changed = "".join(f"{name}={getattr(self, name)!r}, " for name in noise if getattr(self, name) != 0)
+        main = f"{self.layer_sizes}, activation={self.activation!r}, loss={self.loss!r}"
+        return f"MLP({main}, {changed}seed={self.seed})"
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -209,8 +245,31 @@ class MLP:
         return self._max_norm
 
     @property
+    def dropout(self) -> float | tuple[float, ...]:
+        """Share of the hidden units that training leaves out; of each hidden layer where that differs."""
+        return self._dropout
+
+    @property
+    def input_dropout(self) -> float:
+        """Share of the values of X that training leaves out."""
+        return self._input_dropout
+
+    @property
+    def noise(self) -> float | tuple[float, ...]:
+        """Standard deviation of the noise before the hidden layers' activations; of each where that differs."""
+        return self._noise
+
+    @property
+    def input_noise(self) -> float:
+        """Standard deviation of the noise on the values of X in training."""
+        return self._input_noise
+
+    @property
     def seed(self) -> int:
-        """Of the order in which `fit` visits the rows; it may be set, and was that of the first weights."""
+        """Of the order in which `fit` visits the rows, of dropout and noise; it may be set.
+
+        It was that of the first weights.
+        """
         return self._seed
 
     @seed.setter

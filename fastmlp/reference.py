@@ -16,12 +16,19 @@ and an optimizer turns each parameter and its gradient into the parameter's next
 Hinton & Williams 1986, "Learning representations by back-propagating errors", in matrix form; Bishop 2006,
 "Pattern Recognition and Machine Learning", equations 5.53 to 5.56.
 
+In training, noise a_i may be added and a mask m_i multiplied, which `normals` and `dropout` draw for each row::
+
+    h_0 = (X + a_0) * m_0
+    h_i = activation(z_i + a_i) * m_i
+    dz_(i-1) = (dz_i @ weights_i.T) * m_(i-1) * activation'(z_(i-1) + a_(i-1))
+
 Any array that NumPy can read comes in, float64 goes out, and no argument is changed. The first functions have
 the names and arguments of `fastmlp.kernels`, the others are the training step. Activations and losses are the
 names of `fastmlp.activations` and `fastmlp.losses`.
 """
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,10 +41,14 @@ __all__ = [
     "adam",
     "clip",
     "cost",
+    "draws",
+    "dropout",
     "forward",
     "gradients",
+    "layer_key",
     "matmul_bias",
     "mixed",
+    "normals",
     "relu",
     "relu_backward",
     "sgd",
@@ -256,10 +267,20 @@ def average(averages: ArrayLike, parameters: ArrayLike, step: int, ema: float) -
     return averages + (1.0 - ema) / (1.0 - ema**step) * (float64(parameters) - averages)
 
 
+# For the input and each hidden layer: what is added, and by what is multiplied.
+Noise: TypeAlias = Sequence[tuple[ArrayLike, ArrayLike]]
+
+
 def forward(
-    weights: Sequence[ArrayLike], biases: Sequence[ArrayLike], X: ArrayLike, activation: str | Sequence[str]
+    weights: Sequence[ArrayLike],
+    biases: Sequence[ArrayLike],
+    X: ArrayLike,
+    activation: str | Sequence[str],
+    noise: Noise | None = None,
 ) -> list[Float64]:
     """Output of every layer for a batch X: [h_1, ..., h_(L-1), logits]; activation is of all of them, or of each.
+
+    `noise` has a pair (a_i, m_i) for the input and each hidden layer, arrays that fit (n, units); None is none of it.
 
     Examples
     --------
@@ -267,12 +288,12 @@ def forward(
     >>> h, logits = forward([[[1, -1]], [[2], [3]]], [[0, 0], [10]], X=[[1], [-1]], activation="relu")
     >>> h.tolist(), logits.tolist()
     ([[1.0, 0.0], [0.0, 1.0]], [[12.0], [13.0]])
+    >>> noise = [(0, 1), ([[0, 0], [5, 0]], [2, 0])]
+    >>> forward([[[1, -1]], [[2], [3]]], [[0, 0], [10]], X=[[1], [-1]], activation="relu", noise=noise)[0].tolist()
+    [[2.0, 0.0], [8.0, 0.0]]
     """
-    *hidden, last = zip(weights, biases, strict=True)
-    outputs = [float64(X)]
-    for layer, name in zip(hidden, _each(activation, len(hidden)), strict=True):
-        outputs.append(ACTIVATIONS[name].forward(matmul_bias(outputs[-1], *layer)))
-    return [*outputs[1:], matmul_bias(outputs[-1], *last)]
+    inputs, _ = _inputs(weights, biases, X, activation, noise)
+    return [*inputs[1:], matmul_bias(inputs[-1], weights[-1], biases[-1])]
 
 
 def cost(
@@ -284,10 +305,12 @@ def cost(
     activation: str | Sequence[str],
     loss: str,
     sample_weight: ArrayLike | None = None,
+    noise: Noise | None = None,
 ) -> float:
     """Cost of a batch: the mean of its rows' losses, weighted by sample_weight (n,) where that is given.
 
-    A batch whose weights sum to 0 costs 0. For ``cross_entropy`` the targets may be labels (n,).
+    A batch whose weights sum to 0 costs 0. For ``cross_entropy`` the targets may be labels (n,). `noise` is that of
+    `forward`.
 
     Examples
     --------
@@ -296,7 +319,7 @@ def cost(
     >>> cost(*network, X=[[1], [2]], targets=[[0], [0]], activation="relu", loss="squared_error")
     1.25
     """
-    logits = forward(weights, biases, X, activation)[-1]
+    logits = forward(weights, biases, X, activation, noise)[-1]
     row_losses = LOSSES[loss].value(logits, _target_rows(targets, logits.shape, loss))
     return float(_shares(sample_weight, len(logits)) @ row_losses)
 
@@ -310,6 +333,7 @@ def gradients(
     activation: str | Sequence[str],
     loss: str,
     sample_weight: ArrayLike | None = None,
+    noise: Noise | None = None,
 ) -> tuple[float, list[Float64], list[Float64]]:
     """Cost of a batch and its gradients by every layer's weights and bias: (cost, dweights, dbiases).
 
@@ -322,8 +346,8 @@ def gradients(
     >>> gradients(*network, X=[[1], [2]], targets=[[0], [0]], activation="relu", loss="squared_error")
     (1.25, [array([[2.5]])], [array([1.5])])
     """
-    outputs = forward(weights, biases, X, activation)
-    inputs, logits = [float64(X), *outputs[:-1]], outputs[-1]
+    inputs, sums = _inputs(weights, biases, X, activation, noise)
+    logits = matmul_bias(inputs[-1], weights[-1], biases[-1])
     rows = _target_rows(targets, logits.shape, loss)
     shares = _shares(sample_weight, len(logits))
     batch_cost = float(shares @ LOSSES[loss].value(logits, rows))
@@ -336,8 +360,8 @@ def gradients(
         dweights.insert(0, inputs[i].T @ dz)
         dbiases.insert(0, dz.sum(axis=0))
         if i > 0:
-            z = matmul_bias(inputs[i - 1], weights[i - 1], biases[i - 1])
-            dz = (dz @ float64(weights[i]).T) * ACTIVATIONS[names[i - 1]].derivative(z)
+            mask = 1.0 if noise is None else float64(noise[i][1])
+            dz = (dz @ float64(weights[i]).T) * mask * ACTIVATIONS[names[i - 1]].derivative(sums[i])
     return batch_cost, dweights, dbiases
 
 
@@ -353,6 +377,7 @@ def train_step(
     update: Callable[..., tuple[Float64, ...]],
     sample_weight: ArrayLike | None = None,
     l2: float = 0.0,
+    noise: Noise | None = None,
     clip_norm: float | None = None,
     clip_value: float | None = None,
     max_norm: float | None = None,
@@ -361,7 +386,7 @@ def train_step(
 
     Parameters
     ----------
-    weights, biases, X, targets, activation, loss, sample_weight
+    weights, biases, X, targets, activation, loss, sample_weight, noise
         As for `cost`.
     state : sequence of tuples of arrays
         What the optimizer remembers of each of ``[*weights, *biases]``, in this order: (m, v) for `adam`,
@@ -405,7 +430,7 @@ def train_step(
     [[0], [1], [1], [0]]
     """
     batch_cost, dweights, dbiases = gradients(
-        weights, biases, X, targets, activation=activation, loss=loss, sample_weight=sample_weight
+        weights, biases, X, targets, activation=activation, loss=loss, sample_weight=sample_weight, noise=noise
     )
     steps = [*dweights, *dbiases]
     if clip_norm is not None:
@@ -466,6 +491,93 @@ def shuffle(n: int, keys: ArrayLike) -> NDArray[np.int64]:
 def _each(activation: str | Sequence[str], count: int) -> Sequence[str]:
     """Names of so many hidden layers' activations."""
     return [activation] * count if isinstance(activation, str) else activation
+
+
+def draws(key: int, rows: ArrayLike, places: ArrayLike) -> NDArray[np.uint32]:
+    """32 random bits for each of the rows (n,) and each of the places in its stream (m,), from 0 to 2^32 - 1: (n, m).
+
+    A function of these numbers and a key of 64 bits alone, in whichever order they are asked for (Salmon et al. 2011,
+    "Parallel random numbers: as easy as 1, 2, 3").
+
+    Examples
+    --------
+    >>> from fastmlp.reference import draws
+    >>> draws(7, [5, 3], [0, 1])[1].tolist() == draws(7, [3], [0, 1])[0].tolist()
+    True
+    """
+    a, b = key % 2**32, key >> 32
+    rows = np.asarray(rows)[:, np.newaxis]
+    return mixed(mixed(places, mixed(mixed(rows, a), b)), mixed(mixed(rows, b), a))
+
+
+def layer_key(key: int, layer: int) -> int:
+    """The key for the units of a layer, from 1, or for the input, 0, in an epoch: the next ones of SplitMix64.
+
+    Examples
+    --------
+    >>> from fastmlp.reference import layer_key
+    >>> hex(layer_key(0x10, layer=0))
+    '0x9e3779b97f4a7c25'
+    """
+    return (key + (layer + 1) * 0x9E3779B97F4A7C15) % 2**64
+
+
+def dropout(key: int, rows: ArrayLike, units: int, rate: float) -> Float64:
+    """By what the units of a layer are multiplied for each of the rows (n,): 0, or 1 / (1 - rate); (n, units).
+
+    Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting", in the inverted form
+    of its section 10. The rate is rounded to a multiple of 2^-16, and less than 1: 16 bits decide for a unit, of every
+    64 units those of the first 32 being the lower halves of 32 draws, those of the others the upper halves.
+
+    Examples
+    --------
+    >>> from fastmlp.reference import dropout
+    >>> sorted(set(dropout(7, range(10), 10, rate=0.75).ravel().tolist()))
+    [0.0, 4.0]
+    """
+    unit = np.arange(units)
+    bits = draws(key, rows, unit // 64 * 32 + unit % 32)
+    dropped = min(65535, int(65536 * rate + 0.5))
+    return np.where((bits >> (unit % 64 // 32 * 16).astype(np.uint32) & 0xFFFF) < dropped, 0, 65536 / (65536 - dropped))
+
+
+def normals(key: int, rows: ArrayLike, units: int) -> Float64:
+    """Numbers of N(0, 1) for the units of a layer and each of the rows (n,): (n, units).
+
+    Of every 64 units, j and 32 + j are a pair from two draws (Box & Muller 1958, "A note on the generation of random
+    normal deviates"), in the half of the row's stream that `dropout` does not use. None is beyond 5.8.
+
+    Examples
+    --------
+    >>> from fastmlp.reference import normals
+    >>> sample = normals(7, range(1000), 100)
+    >>> sample.shape, bool(abs(sample.mean()) < 0.01), bool(0.99 < sample.std() < 1.01)
+    ((1000, 100), True, True)
+    """
+    unit = np.arange(units)
+    place = 2**31 + unit // 64 * 64 + unit % 32 * 2
+    length = ((draws(key, rows, place) >> 9) + 0.5) / 2**23
+    turn = 2 * np.pi * draws(key, rows, place + 1) / 2**32
+    radius: Float64 = np.sqrt(-2 * np.log(length))
+    return radius * np.where(unit % 64 < 32, np.cos(turn), np.sin(turn))
+
+
+def _inputs(
+    weights: Sequence[ArrayLike],
+    biases: Sequence[ArrayLike],
+    X: ArrayLike,
+    activation: str | Sequence[str],
+    noise: Noise | None,
+) -> tuple[list[Float64], list[Float64]]:
+    """What each layer reads, [h_0, ..., h_(L-1)], and, from h_1 on, what its activation reads."""
+    names = _each(activation, len(weights) - 1)
+    noise = [(0.0, 1.0)] * len(weights) if noise is None else noise
+    inputs = [(float64(X) + float64(noise[0][0])) * float64(noise[0][1])]
+    sums = [inputs[0]]
+    for layer, name, (added, mask) in zip(zip(weights, biases, strict=True), names, noise[1:], strict=False):
+        sums.append(matmul_bias(inputs[-1], *layer) + float64(added))
+        inputs.append(ACTIVATIONS[name].forward(sums[-1]) * float64(mask))
+    return inputs, sums
 
 
 def _target_rows(targets: ArrayLike, shape: tuple[int, ...], loss: str) -> Float64:

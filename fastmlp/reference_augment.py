@@ -9,32 +9,18 @@ displacements. Pixel p of the new image, (column, row) from the centre, is read 
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastmlp.activations import float64
 from fastmlp.arrays import Float64
 from fastmlp.augment import Distortion
 from fastmlp.draws import epoch_key
-from fastmlp.reference import mixed
+from fastmlp.reference import draws
 
-__all__ = ["bilinear", "distort", "draws", "smoothed", "sources"]
+__all__ = ["bilinear", "distort", "smoothed", "sources"]
 
 # An image's first draws are its affine map: rotation, factors of width and height, shear, shifts right and down.
 AFFINE = 6
-
-
-def draws(key: int, row: int, places: ArrayLike) -> NDArray[np.uint32]:
-    """The 32 bits at some places in the stream of a row, in the epoch that has this key.
-
-    Examples
-    --------
-    >>> from fastmlp.reference_augment import draws
-    >>> len(set(draws(key=5, row=3, places=range(1000)).tolist()))
-    1000
-    """
-    first, second = key & 0xFFFFFFFF, key >> 32
-    own = mixed(mixed([row], first), second), mixed(mixed([row], second), first)
-    return mixed(mixed(places, own[0]), own[1])
 
 
 def smoothed(field: ArrayLike, sigma: float) -> Float64:
@@ -70,7 +56,7 @@ def sources(augment: Distortion, shape: tuple[int, int], key: int, row: int) -> 
     centre = np.array([w - 1, h - 1]).reshape(2, 1, 1) / 2
     places = np.array(np.meshgrid(np.arange(w), np.arange(h))) - centre
     if affine is not None:
-        share = (draws(key, row, range(AFFINE)) >> 8) / 2**24
+        share = (draws(key, [row], range(AFFINE))[0] >> 8) / 2**24
         low, high = np.array(affine.ranges).T
         angle, width, height, shear, right, down = low + (high - low) * share
         rotation = [[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]]
@@ -79,7 +65,7 @@ def sources(augment: Distortion, shape: tuple[int, int], key: int, row: int) -> 
         places = np.einsum("ij,jhw->ihw", np.linalg.inv(forward), places)
     places += centre
     if elastic is not None:
-        bits = draws(key, row, AFFINE + np.arange(h * w)).reshape(h, w)
+        bits = draws(key, [row], AFFINE + np.arange(h * w)).reshape(h, w)
         for axis, half in enumerate((bits & 0xFFFF, bits >> 16)):
             places[axis] += elastic.alpha * smoothed((2.0 * half - 65535) / 65536, elastic.sigma)
     return places

@@ -83,6 +83,13 @@ typedef struct {
     const float *along_rows, *along_columns;
 } fm_distortion;
 
+/* What is random about a layer's values in training. Its key is that of an epoch and a layer; of 65,536 values so many
+ * are dropped, and the others multiplied by a scale; deviation is the standard deviation of Gaussian noise. */
+typedef struct {
+    uint32_t key[2], dropped;
+    float scale, deviation;
+} fm_noise;
+
 typedef struct {
     const char *name;
 
@@ -123,6 +130,18 @@ typedef struct {
     /* In place: z becomes h; dh becomes dz = dh * (dh / dz), the derivative expressed by the output h or by z. */
     void (*activate)(float *h, ptrdiff_t count, int activation);
     void (*activate_backward)(float *dz, const float *read, ptrdiff_t count, int activation);
+
+    /* Dropout and noise of a panel of so many units, rows ld apart, ld at most FM_PANEL; which of X each is, rows says.
+     * What is dropped, and what is beyond the units, becomes -0, and nothing else does. */
+    void (*drop)(float *h, ptrdiff_t ld, const int64_t *rows, const fm_noise *how, ptrdiff_t panel, ptrdiff_t n,
+                 ptrdiff_t units);
+    void (*add_noise)(float *z, ptrdiff_t ld, const int64_t *rows, const fm_noise *how, ptrdiff_t panel, ptrdiff_t n,
+                      ptrdiff_t units);
+    /* The same dropout of n entries of a row of X: lists those that are left, for which out has room. */
+    void (*drop_entries)(fm_entry *out, ptrdiff_t *count, const fm_entry *entries, ptrdiff_t n, int64_t row,
+                         const fm_noise *how);
+    /* In place: the gradient of dropped h (count) becomes that of what h was; `plain` is that, where it was kept. */
+    void (*drop_backward)(float *dh, float *plain, const float *h, ptrdiff_t count, const fm_noise *how);
 
     /* The loss of each row; its gradient, times scale[i], takes the place of the logits. Targets are n labels, which
      * cross-entropy alone reads, or, where labels is NULL, n rows of m values, one after the other. */

@@ -37,6 +37,7 @@ INLINE vec splat(float value) { return value - (vec){0}; }
 #include "optimizers.h"
 #include "random.h"
 #include "images.h"
+#include "noise.h"
 /* clang-format on */
 
 const fm_kernels TABLE = {
@@ -57,6 +58,10 @@ const fm_kernels TABLE = {
     .column_sums = column_sums,
     .activate = activate,
     .activate_backward = activate_backward,
+    .drop = drop,
+    .drop_entries = drop_entries,
+    .add_noise = add_noise,
+    .drop_backward = drop_backward,
     .loss = loss,
     .softmax = softmax,
     .update = update,

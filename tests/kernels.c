@@ -337,6 +337,58 @@ static void check_gather(const fm_kernels *f, ptrdiff_t n, ptrdiff_t k) {
     check("gather", 1, out, e, panels * ld_panel, 0, 0);
 }
 
+/* ---- Dropout and noise ------------------------------------------------------------------------------------------- */
+
+static uint32_t draw(const uint32_t *key, uint32_t place) { return mixed(mixed(place, key[0]), key[1]); }
+
+/* Of so many entries of a row, in every third column. */
+static void check_drop_entries(const fm_kernels *f, ptrdiff_t n) {
+    const fm_noise how = {{987654321, 123456789}, 40000, 65536 / (65536 - 40000.0f), 0};
+    const uint32_t row = 77, other[] = {how.key[1], how.key[0]}, key[] = {draw(how.key, row), draw(other, row)};
+    fm_entry *entries = take(n, sizeof *entries), *out = take(n, sizeof *out);
+    float *actual = floats(2 * n + 1, 1);
+    double *e = doubles(actual, 2 * n + 1);
+    ptrdiff_t count, kept = 0;
+    for (int i = 0; i < n; i++) {
+        const uint32_t column = (uint32_t)(3 * i), place = column / FM_PANEL * 32 + column % 32;
+        entries[i] = (fm_entry){3 * i, uniform()};
+        if ((draw(key, place) >> (column % FM_PANEL < 32 ? 0 : 16) & 0xFFFF) < how.dropped) continue;
+        e[kept++] = 3 * i, e[kept++] = (double)entries[i].value * how.scale;
+    }
+    f->drop_entries(out, &count, entries, n, row, &how);
+    actual[kept] = (float)count, e[kept] = (double)kept / 2;
+    for (ptrdiff_t i = 0; i < kept; i += 2) actual[i] = (float)out[i / 2].index, actual[i + 1] = out[i / 2].value;
+    check("drop_entries", 0, actual, e, kept + 1, 1, 0);
+}
+
+/* Of n rows of a panel, of which the last units may be padding. */
+static void check_noise(const fm_kernels *f, ptrdiff_t n, ptrdiff_t panel, ptrdiff_t ld) {
+    const fm_noise how = {{123456789, 987654321}, 20000, 65536 / (65536 - 20000.0f), 0.25f};
+    const ptrdiff_t units = ld - n % 3, count = n * ld;
+    int64_t *rows = take(n, sizeof *rows);
+    float *h = floats(count, 0.9), *z = floats(count, 1), *dh = floats(count, 1), *plain = floats(count, 1);
+    for (ptrdiff_t i = 0; i < n; i++) rows[i] = i * i * 1000003;
+    double *e_h = doubles(h, count), *e_z = doubles(z, count), *e_dh = doubles(dh, count), *e_plain = doubles(h, count);
+    for (ptrdiff_t i = 0; i < count; i++) {
+        const ptrdiff_t j = i % ld;
+        const uint32_t row = (uint32_t)rows[i / ld], first = (uint32_t)(panel * FM_PANEL / 2 + j % 32);
+        const uint32_t other[] = {how.key[1], how.key[0]}, key[] = {draw(how.key, row), draw(other, row)};
+        const uint32_t bits = draw(key, first) >> (j < 32 ? 0 : 16) & 0xFFFF;
+        const double length = draw(key, 0x80000000 + 2 * first) >> 9;
+        const double turn = 8 * atan(1) * draw(key, 0x80000000 + 2 * first + 1) / 4294967296.0;
+        const int kept = bits >= how.dropped && j < units;
+        e_h[i] *= kept * how.scale, e_dh[i] *= kept * how.scale, e_plain[i] *= kept;
+        if (j < units) e_z[i] += 0.25 * sqrt(-2 * log((length + 0.5) / 8388608)) * (j < 32 ? cos(turn) : sin(turn));
+    }
+    f->drop(h, ld, rows, &how, panel, n, units);
+    f->drop_backward(dh, plain, h, count, &how);
+    f->add_noise(z, ld, rows, &how, panel, n, units);
+    check("drop", (int)panel, h, e_h, count, 1, 0);
+    check("drop_backward", (int)panel, dh, e_dh, count, 1, 0);
+    check("drop_backward, as it was", (int)panel, plain, e_plain, count, 1, 0);
+    check("add_noise", (int)panel, z, e_z, count, 1, 0);
+}
+
 /* ---- Activations and losses ------------------------------------------------------------------------------------- */
 
 static double logistic(double z) { return 1 / (1 + exp(-z)); }
@@ -568,8 +620,6 @@ static void check_updates_of_products(const fm_kernels *f, ptrdiff_t n, ptrdiff_
 
 /* ---- Images ----------------------------------------------------------------------------------------------------- */
 
-static uint32_t draw(const uint32_t *key, uint32_t place) { return mixed(mixed(place, key[0]), key[1]); }
-
 /* Pixel (y, x) of the field that half of the draws' bits make, smoothed. */
 static double smoothed(const fm_distortion *how, const uint32_t *key, int shift, ptrdiff_t y, ptrdiff_t x) {
     const ptrdiff_t h = how->height, w = how->width;
@@ -638,6 +688,7 @@ static void check_sizes(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
     check_moves(f, n, m);
     check_rows(f, 20 * n, m / 8 + 1);
     check_gather(f, n, m);
+    check_drop_entries(f, n);
     check_activations(f, n * m);
     for (int kind = FM_CROSS_ENTROPY; kind <= FM_SQUARED_ERROR; kind++) check_loss(f, n, m, kind, 0);
     check_loss(f, n, m, FM_CROSS_ENTROPY, 1);
@@ -646,6 +697,7 @@ static void check_sizes(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
     check_averages(f, n * m);
     for (ptrdiff_t width = FM_PAD; width <= FM_PANEL; width += FM_PAD) {
         used = 0, sizes[2] = width;
+        check_noise(f, n, m, width);
         check_products(f, n, m, width);
         check_updates_of_products(f, n, m, width);
         check_constraint(f, n, width);

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp import reference_augment
+from fastmlp import reference, reference_augment
 from fastmlp.augment import Affine, Compose, Elastic
 
 AFFINE = Affine(rotation=20, scale=0.2, shear=(-0.3, 0.1), shift=2)
@@ -79,7 +79,7 @@ def test_an_affine_distortion_is_that_of_scipy():
 
 def test_draws_are_uniform():
     n = 20000
-    sources = np.array([reference_augment.draws(11, row, range(8)) for row in range(n)]) / 2**32
+    sources = reference.draws(11, range(n), range(8)) / 2**32
     assert np.abs(sources.mean(axis=0) - 0.5).max() < 4 / np.sqrt(12 * n)
     assert np.abs(np.corrcoef(sources.T) - np.eye(8)).max() < 4.5 / np.sqrt(n)
     assert np.abs(np.corrcoef(sources[1:, 0], sources[:-1, 0])[0, 1]) < 4 / np.sqrt(n)

@@ -567,7 +567,7 @@ BAD_NETWORKS = {
     "too many activations": (
         {"layer_sizes": (2, 3, 2), "activation": ["relu", "tanh"]},
         ValueError,
-        r"activation must be one name, or one for each of the 1 hidden layers; not 2: \('relu', 'tanh'\)",
+        r"activation must be one, or one for each of the 1 hidden layers; not 2: \('relu', 'tanh'\)",
     ),
     "too few activations": (
         {"layer_sizes": (2, 3, 3, 2), "activation": ("relu",)},
@@ -587,7 +587,7 @@ BAD_NETWORKS = {
     "too few inits": (
         {"layer_sizes": (2, 3, 3, 2), "init": ("he", "glorot")},
         ValueError,
-        "init must be one name, or one for each of the 3 layers; not 2",
+        "init must be one, or one for each of the 3 layers; not 2",
     ),
     "unknown loss": ({"loss": "mse"}, ValueError, "loss must be one of cross_entropy, .* not 'mse'"),
     "loss None": ({"loss": None}, TypeError, "loss must be a string, one of cross_entropy, .* not None"),

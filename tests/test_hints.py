@@ -37,7 +37,7 @@ MISTAKES = [
     # Keras
     ("MLP", "units", ALL_LAYERS),
     ("MLP", "input_shape", ALL_LAYERS),
-    ("MLP", "dropout", "fastmlp has no dropout; " + DECAY),
+    ("MLP", "dropout_rate", "it is called dropout"),
     ("MLP", "kernel_initializer", "it is called init"),
     ("MLP", "optimizer", "write fit(X, y, optimizer=...)"),
     ("MLP", "metrics", "write fit(X, y, metrics=...)"),
@@ -74,7 +74,7 @@ MISTAKES = [
     # Slips, and what nobody means
     ("fit", "validaton_data", "did you mean validation_data?"),
     ("SGD", "momntum", "did you mean momentum?"),
-    ("MLP", "colour", "it has layer_sizes, activation, loss, init, max_norm, seed, n_threads"),
+    ("MLP", "colour", "it has layer_sizes, activation, loss, init, dropout, "),
     ("Adam", "colour", "it has learning_rate, beta_1, beta_2, epsilon"),
 ]
 

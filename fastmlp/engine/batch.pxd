@@ -28,6 +28,7 @@ cdef class Batch:
     cdef shapes(self)
     cdef Matrix *h_of(self, int thread) noexcept nogil
     cdef Matrix *dz_of(self, int thread) noexcept nogil
+    cdef void draw_by(self, uint64_t key) noexcept nogil
     cdef void weigh(self, const int64_t *order, Py_ssize_t n) noexcept nogil
     cdef void gather(self, Matrix *x, Py_ssize_t place, const int64_t *order, Py_ssize_t first,
                      Py_ssize_t n, int thread) noexcept nogil

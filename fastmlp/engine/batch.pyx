@@ -3,7 +3,7 @@
 """A batch of rows, or a part of one, on its way through the network and back."""
 
 cimport cython
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from fastmlp.engine.layer cimport Layer, backward, blocks_of, forward, panel_flo
 from fastmlp.engine.matrix cimport (
     Buffers, Matrix, add_transpose, choose_masks, column_tasks, make_panels, make_rows, panels_of, worth_skipping,
 )
+from fastmlp.engine.noise cimport set_key
 from fastmlp.engine.parameters cimport Parameters
 from fastmlp.engine.rows cimport Rows
 
@@ -62,7 +63,7 @@ cdef class Batch:
         h[0] = self.rows.matrix(rows, True, self.buffers)
         for l in range(1, self.n_layers):
             layer = &self.layers[l]
-            here = masks and self.layers[l - 1].makes_zeros
+            here = masks and (self.layers[l - 1].makes_zeros or self.layers[l - 1].noise.dropped > 0)
             h[l] = make_panels(rows, layer.k, here and worth_skipping(layer.k, layer.m), self.buffers)
             if self.layers[l - 1].reads_sum:
                 h[l].sums = self.buffers.floats(h[l].blocks * h[l].ld_panel)
@@ -90,6 +91,13 @@ cdef class Batch:
         return found
 
     # -- Rows, and what they are to become
+
+    cdef void draw_by(self, uint64_t key) noexcept nogil:
+        """Begin an epoch that has this key."""
+        cdef Py_ssize_t l
+        self.key = key
+        for l in range(self.n_layers):
+            set_key(&self.layers[l].noise, key, l + 1)
 
     cdef void weigh(self, const int64_t *order, Py_ssize_t n) noexcept nogil:
         """The scale of the losses of these n rows, which are the whole batch: one by their weights' sum."""
@@ -149,7 +157,7 @@ cdef class Batch:
         self.gather(h, 0, order, first, n, thread)
         for l in range(self.n_layers):
             for panel in range(layers[l].panels):
-                forward(&layers[l], h + l, h + l + 1, panel, 0, n)
+                forward(&layers[l], h + l, h + l + 1, order + first, panel, 0, n)
         self.compute_loss(loss, h + self.n_layers, 0, first, n)
         for l in range(self.n_layers - 1, 0, -1):
             for panel in range(panels_of(layers[l].k)):

@@ -1,7 +1,9 @@
 """Layers in panels of 64 outputs, and what a thread does with one panel: forward, backward, update."""
 
+from libc.stdint cimport int64_t
+
 from fastmlp.engine.matrix cimport Buffers, Matrix
-from fastmlp.engine.table cimport fm_step
+from fastmlp.engine.table cimport fm_noise, fm_step
 
 cdef enum:
     # Rows of a weight gradient made before the optimizer takes them, while they are in L1: four register tiles.
@@ -16,6 +18,7 @@ cdef struct Layer:
     bint makes_zeros            # the activation: many of its outputs
     bint reads_sum              # its derivative: what it was made of, not its output
     Py_ssize_t offset           # of the weights in the caller's flat array
+    fm_noise noise              # of the units, in training
     # [panel][k + 1][ld]: the bias is the row after the weights, since its input is always 1
     float *weights
     float *moment_1
@@ -32,8 +35,8 @@ cdef Py_ssize_t panel_floats(const Layer *layer) noexcept nogil
 cdef void pack(float *panels, const Layer *layer, const float[::1] parameters) noexcept nogil
 cdef void unpack(float[::1] parameters, const Layer *layer, const float *panels) noexcept nogil
 
-cdef void forward(const Layer *layer, const Matrix *x, const Matrix *h, Py_ssize_t panel, Py_ssize_t first,
-                  Py_ssize_t n) noexcept nogil
+cdef void forward(const Layer *layer, const Matrix *x, const Matrix *h, const int64_t *rows, Py_ssize_t panel,
+                  Py_ssize_t first, Py_ssize_t n) noexcept nogil
 cdef void backward(const Layer *layer, const Layer *below, const Matrix *dz, const Matrix *h, const Matrix *dz_below,
                    const float *zeros, Py_ssize_t panel, Py_ssize_t first, Py_ssize_t n) noexcept nogil
 cdef void update(const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros, const fm_step *step,

@@ -2,22 +2,27 @@
 # cython: freethreading_compatible=True
 """Layers in panels of 64 outputs, and what a thread does with one panel: forward, backward, update."""
 
+from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
 from fastmlp.engine.matrix cimport (
     Buffers, Matrix, columns_masked, columns_of, mask_panel, panels_of, rows_masked, rows_of, width_of,
 )
+from fastmlp.engine.noise cimport make_noise
 from fastmlp.engine.table cimport FM_IDENTITY, FM_PANEL, aligned, fm_dense, fm_step, kernels
+
+cdef enum:
+    DERIVED = 1024  # values that two passes in a row take while they are in L1
 
 
 cdef Layer *make_layers(layers, Buffers buffers) except NULL:
     """The layers that `fastmlp.layers.engine_layers` describes, without memory for their parameters."""
     cdef Layer *made = <Layer *>buffers.allocate(sizeof(Layer) * len(layers))
     cdef Py_ssize_t l
-    for l, (k, m, activation, makes_zeros, reads_sum, offset) in enumerate(layers):
+    for l, (k, m, activation, makes_zeros, reads_sum, offset, dropout, deviation) in enumerate(layers):
         made[l].k, made[l].m, made[l].panels, made[l].ld = k, m, panels_of(m), width_of(m, 0)
         made[l].activation, made[l].makes_zeros, made[l].reads_sum = activation, makes_zeros, reads_sum
-        made[l].offset = offset
+        made[l].offset, made[l].noise = offset, make_noise(dropout, deviation)
     return made
 
 
@@ -44,17 +49,24 @@ cdef void unpack(float[::1] parameters, const Layer *layer, const float *panels)
                      min(<Py_ssize_t>FM_PANEL, layer.m - p * FM_PANEL))
 
 
-cdef void forward(const Layer *layer, const Matrix *x, const Matrix *h, Py_ssize_t panel, Py_ssize_t first,
-                  Py_ssize_t n) noexcept nogil:
-    """A panel of h (n, m) = activation(x (n, k) weights (k, m) + bias (m)), rows [first, first + n)."""
+cdef void forward(const Layer *layer, const Matrix *x, const Matrix *h, const int64_t *rows, Py_ssize_t panel,
+                  Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+    """A panel of h (n, m) = activation(x (n, k) weights (k, m) + bias (m)), rows [first, first + n).
+
+    In training with the layer's noise and dropout: rows [first + n] of X are those of x. Without them rows is NULL.
+    """
     cdef const float *w = layer.weights + panel * (layer.k + 1) * layer.ld
     cdef float *c = h.data + panel * h.ld_panel + first * h.ld
-    cdef Py_ssize_t width = width_of(layer.m, panel)
+    cdef Py_ssize_t width = width_of(layer.m, panel), units = min(<Py_ssize_t>FM_PANEL, layer.m - panel * FM_PANEL)
     product(c, h.ld, w + layer.k * layer.ld, 0, x, first, n, 0, w, layer.ld, layer.k, width)
+    if rows != NULL and layer.noise.deviation > 0:
+        kernels.add_noise(c, h.ld, rows + first, &layer.noise, panel, n, units)
     if h.sums != NULL:
         memcpy(h.sums + panel * h.ld_panel + first * h.ld, c, sizeof(float) * n * h.ld)
     if layer.activation != FM_IDENTITY:
         kernels.activate(c, n * h.ld, layer.activation)
+    if rows != NULL and layer.noise.dropped > 0:
+        kernels.drop(c, h.ld, rows + first, &layer.noise, panel, n, units)
     if h.masks != NULL:
         mask_panel(h, panel, first, n)
 
@@ -70,7 +82,7 @@ cdef void backward(const Layer *layer, const Layer *below, const Matrix *dz, con
     cdef float *c = dz_below.data + panel * dz_below.ld_panel + first * dz_below.ld
     cdef const float *w = layer.weights + panel * FM_PANEL * layer.ld
     cdef Py_ssize_t width = width_of(layer.k, panel), rows = min(<Py_ssize_t>FM_PANEL, layer.k - panel * FM_PANEL)
-    cdef Py_ssize_t p, columns
+    cdef Py_ssize_t p, columns, offset
     if rows < width:
         memset(transposed, 0, 4 * 64 * 64)
     for p in range(layer.panels):
@@ -78,10 +90,23 @@ cdef void backward(const Layer *layer, const Layer *below, const Matrix *dz, con
         kernels.transpose(transposed, FM_PANEL, w + p * (layer.k + 1) * layer.ld, layer.ld, rows, columns)
         product(c, dz_below.ld, <const float *>c if p else zeros, dz_below.ld if p else 0, dz, first, n, p,
                 transposed, FM_PANEL, columns, width)
-    kernels.activate_backward(c, (h.data if h.sums == NULL else h.sums) + panel * h.ld_panel + first * h.ld, n * h.ld,
-                              below.activation)
+    offset = panel * h.ld_panel + first * h.ld
+    derive(c, h.data + offset, h.sums + offset if h.sums != NULL else NULL, n * h.ld, below)
     if dz_below.masks != NULL:
         mask_panel(dz_below, panel, first, n)
+
+
+cdef void derive(float *dh, const float *h, const float *sums, Py_ssize_t count, const Layer *layer) noexcept nogil:
+    """In place: the gradient of a layer's outputs h (count) becomes that of its sums (count), NULL where not kept."""
+    cdef float plain[DERIVED]   # h before dropout
+    cdef Py_ssize_t i, some
+    if layer.noise.dropped == 0:
+        kernels.activate_backward(dh, h if sums == NULL else sums, count, layer.activation)
+        return
+    for i from 0 <= i < count by DERIVED:
+        some = min(<Py_ssize_t>DERIVED, count - i)
+        kernels.drop_backward(dh + i, plain, h + i, some, &layer.noise)
+        kernels.activate_backward(dh + i, <const float *>plain if sums == NULL else sums + i, some, layer.activation)
 
 
 cdef void update(const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros, const fm_step *step,

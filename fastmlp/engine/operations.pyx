@@ -3,12 +3,13 @@
 """Single operations over typed memoryviews; `fastmlp.kernels` is their public face and checks what comes in."""
 
 from cython.parallel cimport prange
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from fastmlp.engine.matrix cimport padded, panels_of
+from fastmlp.engine.noise cimport make_noise, set_key
 from fastmlp.engine.parameters cimport correct_bias
-from fastmlp.engine.table cimport FM_ADAM, FM_PANEL, aligned, fm_dense, fm_step, kernels
+from fastmlp.engine.table cimport FM_ADAM, FM_PANEL, aligned, fm_dense, fm_noise, fm_step, kernels
 
 # Elements that a thread takes at a time in elementwise kernels: 64 KB, which stay in the L2 cache.
 cdef Py_ssize_t CHUNK = 16384
@@ -133,3 +134,24 @@ def shuffle(int64_t[::1] order, const uint32_t[::1] keys):
     if order.shape[0]:
         with nogil:
             kernels.shuffle(&order[0], &keys[0], order.shape[0])
+
+
+def drop(float[:, ::1] h, const int64_t[::1] rows, uint64_t key, double rate, Py_ssize_t layer, Py_ssize_t panel):
+    """In place: dropout of h (n, 16, 32, 48 or 64), the units of a panel: `fastmlp.reference.dropout`, and -0 for 0."""
+    cdef fm_noise noise = make_noise(rate, 0)
+    set_key(&noise, key, layer)
+    kernels.drop(&h[0, 0], h.shape[1], &rows[0], &noise, panel, h.shape[0], h.shape[1])
+
+
+def drop_backward(float[::1] dh, float[::1] plain, const float[::1] h, double rate):
+    """In place: the gradient of dropped h (count) becomes that of what h was, which `plain` is where it was kept."""
+    cdef fm_noise noise = make_noise(rate, 0)
+    kernels.drop_backward(&dh[0], &plain[0], &h[0], h.shape[0], &noise)
+
+
+def add_noise(float[:, ::1] z, const int64_t[::1] rows, uint64_t key, double deviation, Py_ssize_t layer,
+              Py_ssize_t panel):
+    """In place: noise on z (n, up to 64), the units of a panel: `fastmlp.reference.normals`."""
+    cdef fm_noise noise = make_noise(0, deviation)
+    set_key(&noise, key, layer)
+    kernels.add_noise(&z[0, 0], z.shape[1], &rows[0], &noise, panel, z.shape[0], z.shape[1])

@@ -112,7 +112,7 @@ cdef class Predictor:
             self.rows.take(h, first + row, n)
         for l in range(self.n_layers):
             for panel in range(self.layers[l].panels):
-                forward(&self.layers[l], h + l, h + l + 1, panel, 0, n)
+                forward(&self.layers[l], h + l, h + l + 1, NULL, panel, 0, n)
         kernels.copy(out, m, h[self.n_layers].data, h[self.n_layers].ld, n, m)
 
 

@@ -6,7 +6,7 @@ from libc.stdint cimport int32_t, int64_t, uint64_t
 
 from fastmlp.engine.distortion cimport Distortion
 from fastmlp.engine.matrix cimport Buffers, Matrix
-from fastmlp.engine.table cimport fm_entry
+from fastmlp.engine.table cimport fm_entry, fm_noise
 
 
 @cython.final
@@ -15,6 +15,8 @@ cdef class Rows:
     cdef readonly bint listed, masked   # in a batch
     cdef readonly bint made             # as a batch is gathered
     cdef Distortion distortion          # of images; or None
+    cdef fm_noise noise                 # without a key: an epoch has one
+    cdef Py_ssize_t longest             # row of lists, where their entries may be dropped
     cdef Py_ssize_t scratch             # floats that a thread needs to make a row
     cdef const float[:, ::1] X      # where they are not listed
     cdef Buffers buffers
@@ -34,5 +36,6 @@ cdef class Rows:
     cdef int32_t *count_columns(self) except NULL
     cdef void gather(self, Matrix *x, Py_ssize_t place, const int64_t *rows, Py_ssize_t n, uint64_t key,
                      float *scratch) noexcept nogil
+    cdef void thin(self, Matrix *x, Py_ssize_t i, Py_ssize_t row, const fm_noise *noise) noexcept nogil
     cdef void make(self, float *out, Py_ssize_t row, uint64_t key, float *scratch) noexcept nogil
     cdef void take(self, Matrix *x, Py_ssize_t first, Py_ssize_t n) noexcept nogil

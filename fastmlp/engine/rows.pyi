@@ -20,4 +20,6 @@ class Rows:
         targets: NDArray[np.float32] | None = None,
         weights: NDArray[np.float32] | None = None,
         distortion: Distortion | None = None,
+        dropout: float = 0.0,
+        noise: float = 0.0,
     ) -> None: ...

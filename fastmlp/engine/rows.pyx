@@ -6,7 +6,7 @@ cimport cython
 from cython.parallel cimport prange
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int32_t, int64_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from fastmlp.engine.matrix cimport (
     make_matrix, make_panels, mask_panel, padded, panels_of, set_blocks, set_chunks, sparse_enough, worth_masking,
     worth_skipping,
 )
-from fastmlp.engine.table cimport FM_PANEL, fm_entry, kernels
+from fastmlp.engine.noise cimport make_noise, set_key
+from fastmlp.engine.table cimport FM_PANEL, fm_entry, fm_noise, kernels
 
 cdef Py_ssize_t LISTED_ROWS = 512   # of a task
 cdef Py_ssize_t READ_ROWS = 1024    # that are brought to float32 at a time: a multiple of those
@@ -28,7 +29,8 @@ cdef Py_ssize_t COLUMN_LISTS = 32 << 20
 cdef class Rows:
     """Rows of X: dense as they are or, where most values are zero, as lists of the others, made once.
 
-    Rows that are distorted are made anew each time that a batch is gathered, of X as it is.
+    Rows that are distorted or noisy are made anew each time that a batch is gathered, of X as it is; lists remain lists
+    where their entries may be dropped.
 
     Any number of trainers may read them at once: which rows, and in which order, each says when its epoch starts.
 
@@ -44,6 +46,8 @@ cdef class Rows:
     weights : float32 array (n,) or None
     distortion : Distortion or None
         Of rows that are images.
+    dropout, noise : float
+        Of the values, in training: the share that is dropped, and the standard deviation of what is added before.
 
     Raises
     ------
@@ -52,7 +56,8 @@ cdef class Rows:
     """
 
     def __init__(self, X, Py_ssize_t units, int n_threads, labels=None, targets=None, weights=None,
-                 Distortion distortion=None):
+                 Distortion distortion=None, double dropout=0, double noise=0):
+        cdef Py_ssize_t i
         self.n, self.k = X.shape
         self.block, self.blocks = FM_PANEL, panels_of(self.k)
         self.buffers = Buffers()
@@ -65,13 +70,19 @@ cdef class Rows:
                 self.list_sparse(X.begin, X.columns, X.values)
             else:
                 X = X.dense(0, self.n)
-        elif worth_skipping(self.k, units) and distortion is None:
+        elif worth_skipping(self.k, units) and distortion is None and noise == 0:
             self.list_dense(X, n_threads)
         if not self.listed:
             self.X = np.require(X, np.float32, "CA")
-        if distortion is not None:
-            self.made, self.distortion, self.scratch = True, distortion, 2 * padded(self.k) + distortion.scratch
+        self.distortion, self.noise = distortion, make_noise(dropout, noise)
+        self.made = distortion is not None or noise > 0 or (dropout > 0 and not self.listed)
+        if self.made:
+            self.scratch = 2 * padded(self.k) + (distortion.scratch if distortion is not None else 0)
             self.listed, self.masked = False, worth_skipping(self.k, units)
+        elif dropout > 0:
+            for i in range(self.n):
+                self.longest = max(self.longest, self.begin[(i + 1) * (self.blocks + 1) - 1]
+                                   - self.begin[i * (self.blocks + 1)])
 
     cdef start_lists(self, Py_ssize_t room):
         """Room for so many entries."""
@@ -161,6 +172,8 @@ cdef class Rows:
         if self.listed:
             x = make_matrix(capacity, self.k, self.block, self.blocks)
             x.entries = self.entries
+            if self.noise.dropped > 0:
+                x.entries = <fm_entry *>buffers.allocate(sizeof(fm_entry) * capacity * self.longest)
             add_lists(&x, buffers)
             if by_column:
                 # Longer chunks where columns have few values: some 16 in a chunk pay for beginning with it.
@@ -190,21 +203,39 @@ cdef class Rows:
 
     cdef void gather(self, Matrix *x, Py_ssize_t place, const int64_t *rows, Py_ssize_t n, uint64_t key,
                      float *scratch) noexcept nogil:
-        """Row rows[i] of X (self.n, k) becomes row place + i of x, for rows (n); those made have the epoch's key."""
+        """Row rows[i] of X (self.n, k) becomes row place + i of x, for rows (n); what is drawn has the epoch's key."""
+        cdef fm_noise noise = self.noise
         cdef int64_t first = 0
         cdef Py_ssize_t i
+        set_key(&noise, key, 0)
         if self.listed:
             for i in range(n):
-                point(x, place + i, self.begin + rows[i] * (self.blocks + 1))
+                if noise.dropped > 0:
+                    self.thin(x, place + i, rows[i], &noise)
+                else:
+                    point(x, place + i, self.begin + rows[i] * (self.blocks + 1))
             return
-        if self.made:
+        if self.distortion is not None or self.entries != NULL:
             for i in range(n):
                 self.make(scratch, rows[i], key, scratch + padded(self.k))
                 kernels.gather(x.data + (place + i) * x.ld, x.ld, x.ld_panel, scratch, &first, 1, self.k)
         else:
             kernels.gather(x.data + place * x.ld, x.ld, x.ld_panel, &self.X[0, 0], rows, n, self.k)
-        for i in range(x.blocks if x.masks != NULL else 0):
-            mask_panel(x, i, place, n)
+        for i in range(x.blocks):
+            disturb(x, i, place, rows, n, self.k, &noise)
+            if x.masks != NULL:
+                mask_panel(x, i, place, n)
+
+    cdef void thin(self, Matrix *x, Py_ssize_t i, Py_ssize_t row, const fm_noise *noise) noexcept nogil:
+        """The lists of a row, less what is dropped, become row i of x."""
+        cdef const ptrdiff_t *begin = self.begin + row * (self.blocks + 1)
+        cdef ptrdiff_t place = i * self.longest, count
+        cdef Py_ssize_t b
+        for b in range(x.blocks):
+            kernels.drop_entries(x.entries + place, &count, self.entries + begin[b], begin[b + 1] - begin[b], row,
+                                 noise)
+            x.begin[b * x.capacity + i], x.end[b * x.capacity + i] = place, place + count
+            place += count
 
     cdef void make(self, float *out, Py_ssize_t row, uint64_t key, float *scratch) noexcept nogil:
         """Write what becomes of a row (k) in the epoch that has this key."""
@@ -217,13 +248,27 @@ cdef class Rows:
             memset(scratch, 0, 4 * self.k)
             for place in range(begin[0], begin[self.blocks]):
                 scratch[self.entries[place].index] = self.entries[place].value
-        self.distortion.distort(out, scratch + padded(self.k), x, key, row)
+        if self.distortion is None:
+            memcpy(out, x, 4 * self.k)
+        else:
+            self.distortion.distort(out, scratch + padded(self.k), x, key, row)
 
     cdef void take(self, Matrix *x, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
         """Listed rows [first, first + n) of X (self.n, k) become those of x from 0 on."""
         cdef Py_ssize_t i
         for i in range(n):
             point(x, i, self.begin + (first + i) * (self.blocks + 1))
+
+
+cdef inline void disturb(const Matrix *x, Py_ssize_t panel, Py_ssize_t place, const int64_t *rows, Py_ssize_t n,
+                         Py_ssize_t k, const fm_noise *noise) noexcept nogil:
+    """Noise and dropout of a panel of n rows of x (., k), from `place` on, which are these of X."""
+    cdef float *values = x.data + panel * x.ld_panel + place * x.ld
+    cdef Py_ssize_t columns = min(<Py_ssize_t>FM_PANEL, k - panel * FM_PANEL)
+    if noise.deviation > 0:
+        kernels.add_noise(values, x.ld, rows, noise, panel, n, columns)
+    if noise.dropped > 0:
+        kernels.drop(values, x.ld, rows, noise, panel, n, columns)
 
 
 cdef inline void point(Matrix *x, Py_ssize_t i, const ptrdiff_t *begin) noexcept nogil:

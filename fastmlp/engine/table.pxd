@@ -46,6 +46,11 @@ cdef extern from "fastmlp.h" nogil:
         const float *along_rows
         const float *along_columns
 
+    ctypedef struct fm_noise:
+        uint32_t key[2]
+        uint32_t dropped
+        float scale, deviation
+
     ctypedef struct fm_kernels:
         const char *name
         void (*dense)(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_start, fm_dense a, const float *b,
@@ -72,6 +77,14 @@ cdef extern from "fastmlp.h" nogil:
         void (*column_sums)(float *sums, const float *x, ptrdiff_t ldx, ptrdiff_t n, ptrdiff_t width) noexcept nogil
         void (*activate)(float *h, ptrdiff_t count, int activation) noexcept nogil
         void (*activate_backward)(float *dz, const float *read, ptrdiff_t count, int activation) noexcept nogil
+        void (*drop)(float *h, ptrdiff_t ld, const int64_t *rows, const fm_noise *how, ptrdiff_t panel, ptrdiff_t n,
+                     ptrdiff_t units) noexcept nogil
+        void (*add_noise)(float *z, ptrdiff_t ld, const int64_t *rows, const fm_noise *how, ptrdiff_t panel,
+                          ptrdiff_t n, ptrdiff_t units) noexcept nogil
+        void (*drop_entries)(fm_entry *out, ptrdiff_t *count, const fm_entry *entries, ptrdiff_t n, int64_t row,
+                             const fm_noise *how) noexcept nogil
+        void (*drop_backward)(float *dh, float *plain, const float *h, ptrdiff_t count,
+                              const fm_noise *how) noexcept nogil
         void (*loss)(float *logits, float *losses, ptrdiff_t ld, const int64_t *labels, const float *targets,
                      const float *scale, ptrdiff_t n, ptrdiff_t m, int kind) noexcept nogil
         void (*softmax)(float *probabilities, ptrdiff_t ld, ptrdiff_t n, ptrdiff_t m) noexcept nogil

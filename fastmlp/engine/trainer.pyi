@@ -16,7 +16,7 @@ class Trainer(Team):
     cost: float
     def __init__(
         self,
-        layers: Sequence[tuple[int, int, int, bool, bool, int]],
+        layers: Sequence[tuple[int, int, int, bool, bool, int, float, float]],
         loss: int | None,
         batch_size: int,
         n_threads: int,

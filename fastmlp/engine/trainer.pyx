@@ -191,7 +191,8 @@ cdef class Trainer(Team):
             self.whole = self.program_for(self.batch_size)
         if self.last is None or i != self.last_rows:
             self.last, self.last_rows = self.whole if i == self.batch_size else self.program_for(i), i
-        self.order, self.at_hand.key = order, key
+        self.at_hand.draw_by(key)
+        self.order = order
         self.batch, self.total_cost, self.at_cut = 0, 0, False
         fm_flush_denormals(&denormals)  # as where the other batches begin
         self.begin()
@@ -267,9 +268,9 @@ cdef class Trainer(Team):
         elif task.kind == GATHER:
             self.at_hand.gather(h, task.first, self.part(), task.first, task.n, thread)
         elif task.kind == FORWARD:
-            forward(layer, &h[l], &h[l + 1], index, task.first, task.n)
+            forward(layer, &h[l], &h[l + 1], self.part(), index, task.first, task.n)
         elif task.kind == OUTPUT:
-            forward(layer, &h[l], &h[l + 1], 0, task.first, task.n)
+            forward(layer, &h[l], &h[l + 1], self.part(), 0, task.first, task.n)
             self.at_hand.compute_loss(self.loss, &h[l + 1], task.first, task.first, task.n)
         elif task.kind == LOSS:
             self.at_hand.compute_loss(self.loss, &h[l], task.first, task.first, task.n)

@@ -8,6 +8,7 @@ import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from io import BufferedIOBase
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from fastmlp.errors import FileFormatError
 from fastmlp.files import safetensors
 from fastmlp.files.atomic import replacing
 from fastmlp.files.sequential import Dense, dense_layers
-from fastmlp.layers import layers_of, layout, views
+from fastmlp.layers import Layer, layout, views
 from fastmlp.losses import LOSSES
 from fastmlp.network import MLP
 
@@ -29,7 +30,7 @@ __all__ = ["RUN", "contents", "load", "read", "reading", "save"]
 _FORMAT = 1
 # The metadata key of a checkpoint's run, with which the names of its own tensors begin.
 RUN = "fastmlp.run"
-# Arguments of MLP, and what they are in JSON. A list of strings has one for each layer.
+# Arguments of MLP, and what they are in JSON. A list of such has one for each layer.
 _ARGUMENTS = {
     "layer_sizes": (list,),
     "activation": (str, list),
@@ -39,6 +40,8 @@ _ARGUMENTS = {
     "seed": (int,),
 }
 _FIELDS: dict[str, tuple[type, ...]] = {**_ARGUMENTS, "crc32": (int,)}
+# Those that are there where they are not 0.
+_NOISE = {"dropout": (float, list), "input_dropout": (float,), "noise": (float, list), "input_noise": (float,)}
 
 
 def save(network: MLP, path: str | bytes | os.PathLike[str]) -> None:
@@ -101,6 +104,7 @@ def contents(network: MLP, parameters: Float32) -> tuple[dict[str, Float32], dic
     """
     tensors = {str(name): view for name, view in _views(network, _names(network), parameters)}
     fields = {"format": _FORMAT, **{name: getattr(network, name) for name in _ARGUMENTS}}
+    fields |= {name: getattr(network, name) for name in _NOISE if getattr(network, name) != 0}
     crc32 = _crc32(fields)
     for name, tensor in tensors.items():
         _check_finite(name, tensor)
@@ -222,7 +226,7 @@ def read(stream: BufferedIOBase, given: dict[str, Any]) -> MLP:
         return network
     fields = _parse(metadata["fastmlp"])
     _check(tensors, fields["layer_sizes"])
-    network = MLP._unfilled(**{name: fields[name] for name in _ARGUMENTS})
+    network = MLP._unfilled(**{name: fields[name] for name in (*_ARGUMENTS, *_NOISE) if name in fields})
     crc32 = fields.pop("crc32")
     if _fill(network, _names(network), stream, tensors, _crc32(fields)) != crc32:
         raise ValueError("the checksum is wrong: a parameter or a metadata key has changed since the file was saved")
@@ -259,7 +263,7 @@ def _views(network: MLP, names: list[Dense], parameters: Float32) -> Iterator[tu
 
 def _shapes(layer_sizes: list[int]) -> Iterator[tuple[str, list[int]]]:
     """Yield the name and the shape of each tensor in the file of such a network."""
-    for layer, name, _, shape in layout(layers_of(layer_sizes, "identity")):
+    for layer, name, _, shape in layout(Layer(k, m, "identity") for k, m in pairwise(layer_sizes)):
         yield f"{2 * layer}.{'weight' if name == 'weights' else name}", list(reversed(shape))
 
 
@@ -289,14 +293,15 @@ def _parse(text: str) -> dict[str, Any]:
     version = fields.get("format")
     if type(version) is not int or version != _FORMAT:
         raise ValueError(f"metadata key 'format' must be {_FORMAT}, the one that is known, got {version!r:.80}")
-    if wrong := fields.keys() ^ {"format", *_FIELDS}:
+    if wrong := (fields.keys() - _NOISE.keys()) ^ {"format", *_FIELDS}:
         raise ValueError(f"metadata keys must be {', '.join(_FIELDS)}; missing or unknown: {sorted(wrong)}")
-    for name, wanted in _FIELDS.items():
-        if type(fields[name]) not in wanted:
+    for name, wanted in {**_FIELDS, **_NOISE}.items():
+        if name in fields and type(fields[name]) not in wanted:
             types = " or ".join(kind.__name__ for kind in wanted)
             raise ValueError(f"metadata key {name!r} must be {types}, got {fields[name]!r:.80}")
-        if str in wanted and type(fields[name]) is list and not all(type(one) is str for one in fields[name]):
-            raise ValueError(f"metadata key {name!r} must be a list of str, got {fields[name]!r:.80}")
+        of, *lists = wanted
+        if lists and type(fields.get(name)) is list and not all(type(one) is of for one in fields[name]):
+            raise ValueError(f"metadata key {name!r} must be a list of {of.__name__}, got {fields[name]!r:.80}")
     if len(fields["layer_sizes"]) < 2 or not all(type(n) is int and n > 0 for n in fields["layer_sizes"]):
         raise ValueError(f"metadata key 'layer_sizes' must be two sizes or more, got {fields['layer_sizes']!r:.80}")
     return fields

@@ -211,6 +211,8 @@ def _engine(network: MLP, data: _Data, batch_size: int) -> tuple[Trainer, Rows]:
         data.targets.values,
         data.weights,
         data.distortion,
+        network.input_dropout,
+        network.input_noise,
     )
     return Trainer(
         engine_layers(network.layers), LOSSES[network.loss].code, batch, n_threads, max_norm=network.max_norm
