@@ -36,8 +36,9 @@ _FIELDS = {
 def save(path: str, network: MLP, run: SavedRun) -> None:
     """Save a network that has been trained, with its state and the run's.
 
-    The file is that of `fastmlp.files.save`, with more tensors: the moments, averages and the history, and the arrays of the
-    callbacks. All else is JSON in the metadata key ``"fastmlp.run"``, with a checksum. It appears whole or not at all.
+    The file is that of `fastmlp.files.save`, with more tensors: the moments, averages and the history, and the arrays
+    of the callbacks. All else is JSON in the metadata key ``"fastmlp.run"``, with a checksum. It appears whole or not
+    at all.
 
     Raises
     ------
