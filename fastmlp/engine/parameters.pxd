@@ -29,6 +29,7 @@ cdef class Parameters:
     cdef fm_step constants, bias_constants
     cdef const double[:] rates              # of an epoch's batches
     cdef double weight_decay, beta_1, beta_2, epsilon, clip_norm, l2, alpha, row_scale
+    cdef bint epsilon_hat
     cdef Buffers buffers, gradient_buffers
     cdef load(self, const float[::1] parameters, moments, step)
     cdef store(self, float[::1] parameters, moments)

@@ -117,7 +117,7 @@ cdef class Parameters:
         self.constants.beta_1, self.constants.one_minus_beta_1 = self.beta_1, 1 - self.beta_1
         self.constants.beta_2, self.constants.one_minus_beta_2 = self.beta_2, 1 - self.beta_2
         self.constants.epsilon = self.epsilon
-        self.l2, self.alpha = optimizer.l2, optimizer.alpha
+        self.l2, self.alpha, self.epsilon_hat = optimizer.l2, optimizer.alpha, optimizer.epsilon_hat
         self.begin_step(batch, self.row_scale)
 
     cdef void begin_step(self, Py_ssize_t batch, double row_scale) noexcept nogil:
@@ -129,6 +129,8 @@ cdef class Parameters:
         self.constants.decay = 1 - learning_rate * self.weight_decay
         if self.constants.rule == FM_ADAM:
             correct_bias(&self.constants, learning_rate, self.beta_1, self.beta_2, self.epsilon, self.step + 1)
+            if self.epsilon_hat:
+                self.constants.epsilon = self.epsilon
         self.constants.l2 = self.l2 + self.alpha * row_scale
         self.bias_constants = self.constants
         self.bias_constants.l2 = 0

@@ -13,6 +13,8 @@ class Trainer(Team):
     n_batches: int
     at_cut: bool
     cost: float
+    total_cost: float
+    cost_before: float
     def __init__(
         self,
         layers: Sequence[tuple[int, int, int, bool, bool, int]],

@@ -64,8 +64,7 @@ cdef class Trainer(Team):
 
     cdef Parameters parameters
     cdef Batch at_hand                      # rows of the batch, or of a part of it
-    cdef readonly Py_ssize_t batch          # of the epoch: how many are done
-    cdef readonly Py_ssize_t n_batches
+    cdef readonly Py_ssize_t batch, n_batches   # of the epoch: how many are done, and are to be
     cdef readonly bint at_cut               # the step at hand waits for Python
     cdef Py_ssize_t batch_size
     cdef Py_ssize_t capacity, part_rows     # rows of a part of a batch, at most; of a whole batch's last part
@@ -74,7 +73,7 @@ cdef class Trainer(Team):
     # The epoch
     cdef Rows rows
     cdef const int64_t[::1] order
-    cdef double total_cost
+    cdef readonly double total_cost, cost_before    # of its batches so far; without the last one
     # The program for a whole batch and, where the last one is smaller, for that one; and where it stands
     cdef Program whole, last
     cdef Py_ssize_t last_rows, phase
@@ -227,6 +226,7 @@ cdef class Trainer(Team):
         """The batch's first phase, the scale of its losses, the optimizer's constants, which lists are worth making."""
         cdef Py_ssize_t first = self.batch * self.batch_size
         self.enter(0)
+        self.cost_before = self.total_cost
         self.at_hand.weigh(&self.order[first], min(self.batch_size, self.order.shape[0] - first))
         self.parameters.begin_step(self.batch, self.at_hand.row_scale)
         self.at_hand.choose_forms(self.part_rows if self.batch > 0 else 0)
