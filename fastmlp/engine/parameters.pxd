@@ -18,9 +18,13 @@ cdef class Parameters:
     cdef Layer *layers
     cdef Py_ssize_t count                   # in panels, with their padding: the layers' lie one after the other
     cdef Py_ssize_t n_flat                  # in the caller's arrays
+    cdef Py_ssize_t n_values                # the same with running statistics
+    cdef Py_ssize_t n_running               # running statistics of normalised layers, with their padding
     cdef float *weights
     cdef float *moment_1
     cdef float *moment_2
+    cdef float *running                     # of all normalised layers, one after the other
+    cdef float *batch                       # the same of the last batch
     cdef float *zeros                       # FM_PANEL of them
     cdef float *gradients                   # of each chain, or of the batch where that is wanted as a whole
     cdef Py_ssize_t n_gradients
@@ -31,8 +35,8 @@ cdef class Parameters:
     cdef double weight_decay, beta_1, beta_2, epsilon, clip_norm, l2, alpha, row_scale
     cdef bint epsilon_hat
     cdef Buffers buffers, gradient_buffers
-    cdef load(self, const float[::1] parameters, moments, step)
-    cdef store(self, float[::1] parameters, moments)
+    cdef load(self, const float[::1] values, moments, step)
+    cdef store(self, float[::1] values, moments)
     cdef store_gradient(self, float[::1] gradient)
     cdef bint is_finite(self)
     cdef set_optimizer(self, optimizer, rates, Py_ssize_t batch)
@@ -44,6 +48,7 @@ cdef class Parameters:
     cdef make_gradients(self, Py_ssize_t n)
     cdef Py_ssize_t slabs(self) noexcept nogil
     cdef void begin_step(self, Py_ssize_t batch, double row_scale) noexcept nogil
+    cdef void end_step(self, Py_ssize_t n) noexcept nogil
     cdef void take(self, Py_ssize_t first, const float *gradient, Py_ssize_t count) noexcept nogil
     cdef void sum(self, Py_ssize_t slab, Py_ssize_t n) noexcept nogil
     cdef void apply(self, Py_ssize_t slab) noexcept nogil

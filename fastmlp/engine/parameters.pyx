@@ -23,9 +23,15 @@ cdef void correct_bias(fm_step *constants, double learning_rate, double beta_1, 
     constants.epsilon = epsilon * correction
 
 
+# Share of a batch's statistics in the running ones, as in PyTorch.
+cdef float MOMENTUM = 0.1
+
+
 @cython.final
 cdef class Parameters:
-    """Weights and biases with their two moments, (k + 1, m) a layer, in panels of 64 columns.
+    """Weights, biases and scales with their two moments, (rows, m) a layer, in panels of 64 columns.
+
+    Of normalised layers also the running means and variances (2, m), which are not the optimizer's.
 
     Parameters
     ----------
@@ -34,66 +40,92 @@ cdef class Parameters:
     """
 
     def __init__(self, layers):
-        cdef Py_ssize_t l, offset = 0
+        cdef Py_ssize_t l, offset = 0, floats
+        cdef Layer *layer
         self.buffers, self.n_layers, self.clip = Buffers(), len(layers), 1
         self.layers = make_layers(layers, self.buffers)
         for l in range(self.n_layers):
             self.count += panel_floats(&self.layers[l])
-            self.n_flat += (self.layers[l].k + 1) * self.layers[l].m
+            self.n_flat += self.layers[l].rows * self.layers[l].m
+            if self.layers[l].normalised:
+                self.n_running += 2 * self.layers[l].panels * self.layers[l].ld
+                self.n_values += 2 * self.layers[l].m
+        self.n_values += self.n_flat
         self.weights, self.moment_1 = self.buffers.floats(self.count), self.buffers.floats(self.count)
         self.moment_2 = self.buffers.floats(self.count)
         for l in range(self.n_layers):
             self.layers[l].weights, self.layers[l].moment_1 = self.weights + offset, self.moment_1 + offset
             self.layers[l].moment_2 = self.moment_2 + offset
             offset += panel_floats(&self.layers[l])
+        self.running, self.batch = self.buffers.floats(self.n_running), self.buffers.floats(self.n_running)
+        offset = 0
+        for l in range(self.n_layers):
+            layer = &self.layers[l]
+            if layer.normalised:
+                floats = layer.panels * layer.ld
+                layer.running, layer.batch = self.running + offset, self.batch + offset
+                layer.dtail, layer.inverse = self.buffers.floats(2 * floats), self.buffers.floats(floats)
+                offset += 2 * floats
         self.zeros = self.buffers.floats(FM_PANEL)
         self.squares = <double *>self.buffers.allocate(sizeof(double) * self.slabs())
 
     # -- Between the caller's flat arrays and panels
 
-    cdef load(self, const float[::1] parameters, moments, step):
-        """Read parameters, moments and, where it is given, the number of steps that made them."""
+    cdef load(self, const float[::1] values, moments, step):
+        """Read parameters and running statistics, moments and, where given, the number of steps that made them."""
         cdef const float[::1] first = moments[0], second = moments[1]
+        cdef const Layer *layer
         cdef Py_ssize_t l
-        self.check_length(parameters, first, second)
+        self.check_lengths(values, first, second)
         for l in range(self.n_layers):
-            pack(self.layers[l].weights, &self.layers[l], parameters)
-            pack(self.layers[l].moment_1, &self.layers[l], first)
-            pack(self.layers[l].moment_2, &self.layers[l], second)
+            layer = &self.layers[l]
+            pack(layer.weights, layer, &values[layer.offset], layer.rows)
+            pack(layer.moment_1, layer, &first[layer.offset], layer.rows)
+            pack(layer.moment_2, layer, &second[layer.offset], layer.rows)
+            if layer.normalised:
+                pack(layer.running, layer, &values[layer.statistics], 2)
         if step is not None:
             self.step = step
 
-    cdef store(self, float[::1] parameters, moments):
-        """Write parameters and moments."""
+    cdef store(self, float[::1] values, moments):
+        """Write parameters and running statistics, and moments."""
         cdef float[::1] first = moments[0], second = moments[1]
+        cdef const Layer *layer
         cdef Py_ssize_t l
-        self.check_length(parameters, first, second)
+        self.check_lengths(values, first, second)
         for l in range(self.n_layers):
-            unpack(parameters, &self.layers[l], self.layers[l].weights)
-            unpack(first, &self.layers[l], self.layers[l].moment_1)
-            unpack(second, &self.layers[l], self.layers[l].moment_2)
+            layer = &self.layers[l]
+            unpack(&values[layer.offset], layer, layer.weights, layer.rows)
+            unpack(&first[layer.offset], layer, layer.moment_1, layer.rows)
+            unpack(&second[layer.offset], layer, layer.moment_2, layer.rows)
+            if layer.normalised:
+                unpack(&values[layer.statistics], layer, layer.running, 2)
 
     cdef store_gradient(self, float[::1] gradient):
         """Write the gradient of the batch, where that was made as a whole."""
+        cdef const Layer *layer
         cdef Py_ssize_t l
         if self.gradients == NULL:
             raise RuntimeError("no gradient is kept")
-        self.check_length(gradient, gradient, gradient)
+        if gradient.shape[0] != self.n_flat:
+            raise ValueError(f"the array of a gradient must have {self.n_flat} values")
         for l in range(self.n_layers):
-            unpack(gradient, &self.layers[l], self.gradients + (self.layers[l].weights - self.weights))
+            layer = &self.layers[l]
+            unpack(&gradient[layer.offset], layer, self.gradients + (layer.weights - self.weights), layer.rows)
 
-    def check_length(self, const float[::1] first, const float[::1] second, const float[::1] third):
+    def check_lengths(self, const float[::1] values, const float[::1] first, const float[::1] second):
         """Refuse arrays that are not of the parameters' number."""
-        if not first.shape[0] == second.shape[0] == third.shape[0] == self.n_flat:
-            raise ValueError(f"arrays of parameters must have {self.n_flat} values")
+        if values.shape[0] != self.n_values or not first.shape[0] == second.shape[0] == self.n_flat:
+            raise ValueError(f"arrays of parameters must have {self.n_values} values, moments {self.n_flat}")
 
     cdef bint is_finite(self):
-        """Whether parameters and moments are."""
-        cdef int weights, first, second
+        """Whether parameters, running statistics and moments are."""
+        cdef int weights, running, first, second
         kernels.is_finite(&weights, self.weights, self.count)
+        kernels.is_finite(&running, self.running, self.n_running)
         kernels.is_finite(&first, self.moment_1, self.count)
         kernels.is_finite(&second, self.moment_2, self.count)
-        return weights and first and second
+        return weights and running and first and second
 
     cdef Py_ssize_t outputs(self) noexcept nogil:
         """Units of the last layer."""
@@ -135,6 +167,12 @@ cdef class Parameters:
         self.bias_constants = self.constants
         self.bias_constants.l2 = 0
 
+    cdef void end_step(self, Py_ssize_t n) noexcept nogil:
+        """Count the step, and take the statistics of its n rows into the running ones; a single row has no variance."""
+        self.step += 1
+        if n > 1:
+            kernels.blend(self.running, self.batch, MOMENTUM, self.n_running)
+
     # -- Gradients: straight into their update, or stored
 
     cdef void update_block(self, Py_ssize_t l, const Matrix *x, const Matrix *dz, Py_ssize_t i,
@@ -163,16 +201,16 @@ cdef class Parameters:
         return (self.count + SLAB - 1) // SLAB
 
     cdef void take(self, Py_ssize_t first, const float *gradient, Py_ssize_t count) noexcept nogil:
-        """The optimizer's step on parameters [first, first + count), in runs of weights and of biases."""
+        """The optimizer's step on parameters [first, first + count), in runs of weights and of biases with scales."""
         cdef const Layer *layer = self.layers
         cdef Py_ssize_t place, n
         cdef bint is_bias
         while count > 0:
             while first >= layer.weights - self.weights + panel_floats(layer):
                 layer += 1
-            place = (first - (layer.weights - self.weights)) % ((layer.k + 1) * layer.ld)
+            place = (first - (layer.weights - self.weights)) % (layer.rows * layer.ld)
             is_bias = place >= layer.k * layer.ld
-            n = min(count, (layer.k + is_bias) * layer.ld - place)
+            n = min(count, (layer.rows if is_bias else layer.k) * layer.ld - place)
             kernels.update(self.weights + first, self.moment_1 + first, self.moment_2 + first, gradient, n,
                            &self.bias_constants if is_bias else &self.constants)
             first, gradient, count = first + n, gradient + n, count - n
