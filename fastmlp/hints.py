@@ -17,6 +17,7 @@ _ARGUMENTS = {
     "batch_size": ("batch", "batchsize", "bs", "mini_batch_size", "minibatch_size"),
     "beta_1": ("beta1",),
     "beta_2": ("beta2",),
+    "batch_norm": ("batch_normalisation", "batch_normalization", "batchnorm", "bn", "normalization", "use_batch_norm"),
     "callbacks": ("callback",),
     "clip_norm": ("clip_grad_norm", "clipnorm", "global_clipnorm", "gradient_clip_norm", "max_grad_norm"),
     "epochs": ("epoch", "iterations", "max_epochs", "max_iter", "n_epochs", "n_iter", "nb_epoch", "num_epochs"),
@@ -62,7 +63,6 @@ _INSTEAD = {
         "learning_rate takes schedules, as in fastmlp.Adam(learning_rate=fastmlp.schedules.Cosine(0.001))"
     ),
     ("clip_value", "clipvalue"): "optimizers clip a gradient by its norm, as in fastmlp.Adam(clip_norm=1.0)",
-    ("batch_norm", "batch_normalization"): "fastmlp has no batch normalisation",
     ("warm_start",): "a second fit always goes on where the first one stopped",
     ("metrics",): "evaluate tells the loss and the accuracy",
     ("device",): "fastmlp computes on CPUs",

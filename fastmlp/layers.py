@@ -34,7 +34,8 @@ class Layer(NamedTuple):
     activation : str
         A name of `fastmlp.activations.ACTIVATIONS`.
     normalised : bool
-        Whether its sums are normalised over the batch; see `fastmlp.normalisation`.
+        Whether its sums are normalised over the batch, as `fastmlp.reference.normalise` does; its bias is then that
+        of the normalised sums.
 
     Examples
     --------
@@ -101,10 +102,12 @@ def checked_sizes(layer_sizes: Sequence[int]) -> tuple[int, ...]:
     return sizes
 
 
-def layers_of(layer_sizes: Sequence[int], activation: str | Sequence[str]) -> tuple[Layer, ...]:
+def layers_of(
+    layer_sizes: Sequence[int], activation: str | Sequence[str], batch_norm: bool = False
+) -> tuple[Layer, ...]:
     """Return layers between these sizes, with one activation for all hidden ones or one for each.
 
-    The last layer's outputs are the loss's logits.
+    With batch_norm the hidden ones are normalised. The last layer's outputs are the loss's logits.
 
     Examples
     --------
@@ -113,8 +116,11 @@ def layers_of(layer_sizes: Sequence[int], activation: str | Sequence[str]) -> tu
     ['tanh', 'relu', 'identity']
     """
     hidden = repeat(activation, len(layer_sizes) - 2) if isinstance(activation, str) else activation
-    names = chain(hidden, ["identity"])
-    return tuple(Layer(k, m, name) for (k, m), name in zip(pairwise(layer_sizes), names, strict=True))
+    names, last = chain(hidden, ["identity"]), len(layer_sizes) - 2
+    return tuple(
+        Layer(k, m, name, batch_norm and i < last)
+        for i, ((k, m), name) in enumerate(zip(pairwise(layer_sizes), names, strict=True))
+    )
 
 
 def layout(layers: Iterable[Layer]) -> Iterator[Parameter]:

@@ -34,6 +34,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastmlp.activations import ACTIVATIONS, float64
 from fastmlp.arrays import Float64
 from fastmlp.losses import LOSSES
+from fastmlp.normalisation import EPSILON
 
 __all__ = [
     "adam",
@@ -54,10 +55,6 @@ __all__ = [
     "softmax_cross_entropy",
     "train_step",
 ]
-
-
-# What normalisation adds to a variance.
-EPSILON = 1e-5
 
 
 def matmul_bias(x: ArrayLike, weights: ArrayLike, bias: ArrayLike) -> Float64:

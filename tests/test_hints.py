@@ -76,7 +76,7 @@ MISTAKES = [
     # Slips, and what nobody means
     ("fit", "validaton_data", "did you mean validation_data?"),
     ("SGD", "momntum", "did you mean momentum?"),
-    ("MLP", "colour", "it has layer_sizes, activation, loss, init, seed, n_threads"),
+    ("MLP", "colour", "it has layer_sizes, activation, loss, init, batch_norm, seed, n_threads"),
     ("Adam", "colour", "it has learning_rate, beta_1, beta_2, epsilon"),
 ]
 

@@ -39,7 +39,7 @@ def test_normalised_layers_have_phases_of_a_task_a_panel():
         "forward 1",
         "normalise 1, columns 1",
         "output 2, columns 2",
-        "cost 0, backward 2",
+        "backward 2, cost 0",
         "normalise backward 1, update 2",
         "backward 1",
         "normalise backward 0, update 1",
@@ -66,7 +66,7 @@ def test_each_thread_has_its_share_of_every_layer():
 
 
 def test_panels_that_do_not_share_out_go_by_strips():
-    _, (_, tasks), *_ = layered_step([(5, 5, 5, 0), (5, 1, 5, 0)], 100, 100, 2, 272)
+    _, (_, tasks), *_ = layered_step([(5, 5, 5, 0, False), (5, 1, 5, 0, False)], 100, 100, 2, 272)
     assert [task[2:] for task in tasks] == [
         *[(0, 0, 100), (1, 0, 100), (4, 0, 48)],
         *[(2, 0, 100), (3, 0, 100), (4, 48, 52)],

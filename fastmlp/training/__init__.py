@@ -163,7 +163,7 @@ def _train(
     """Build the engine, and run it."""
     state = first_state(network, optimizer)
     trainer, rows = _engine(network, data, batch_size)
-    trainer.load(network.parameters, state.moments, state.step)
+    trainer.load(network._values, state.moments, state.step)
     progress = Progress(network, _history(network, data), epochs, -(-rows.n // batch_size), optimizer)
     run = Run(trainer, progress, callbacks, rows=rows, state=state, validation=data.validation)
     network._history = progress.history
@@ -181,6 +181,11 @@ def _history(network: MLP, data: _Data) -> History:
 def _engine(network: MLP, data: _Data, batch_size: int) -> tuple[Trainer, Rows]:
     """The engine for batches of these rows, and the rows as it reads them."""
     batch = min(batch_size, len(data.rows))
+    if network.batch_norm and batch == 1:
+        raise ValueError(
+            f"batch_size must be at least 2 with batch_norm, and X have 2 rows: got batch_size={batch_size} for "
+            f"{len(data.rows)}; one row is its own mean"
+        )
     # Forward, input gradient and weight gradient, in phases that the threads share.
     work = 3 * batch * network.parameters.size / threads.RATE
     seconds = work / (2 * len(network.layers) + 2)

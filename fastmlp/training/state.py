@@ -38,7 +38,7 @@ def first_state(network: MLP, optimizer: Optimizer) -> RunState:
 def collect(trainer: Trainer, rule: str, before: RunState) -> tuple[Callable[[Float32], None], RunState]:
     """Return, for `commit`, what a run by `rule` has reached since it was at `before`.
 
-    That is a function that writes parameters and moments, for which there is no room but the network's, and the state.
+    That is a function that writes values and moments, for which there is no room but the network's, and the state.
 
     Raises
     ------
@@ -66,10 +66,11 @@ def collect(trainer: Trainer, rule: str, before: RunState) -> tuple[Callable[[Fl
     return partial(trainer.store, moments=state.moments), state
 
 
-def commit(network: MLP, parameters: Float32 | Callable[[Float32], None], state: RunState | None) -> None:
-    """Make parameters and state the network's own: both of them, whenever Ctrl-C comes.
+def commit(network: MLP, values: Float32 | Callable[[Float32], None], state: RunState | None) -> None:
+    """Make values and state the network's own: both of them, whenever Ctrl-C comes.
 
-    The parameters are an array, or a function that writes them, as `collect` returns it.
+    The values, parameters and running statistics, are an array, or a function that writes them, as `collect` returns
+    it.
 
     Examples
     --------
@@ -81,4 +82,4 @@ def commit(network: MLP, parameters: Float32 | Callable[[Float32], None], state:
     True
     """
     # Python handles signals, and changes threads, at calls and where it jumps back, so at none of what this line does.
-    network._few_rows[:], network._state = parameters, state
+    network._few_rows[:], network._state = values, state
