@@ -11,7 +11,7 @@ True
 import importlib
 import os
 from collections.abc import Sequence
-from types import ModuleType
+from typing import Any
 
 try:
     import fastmlp.engine.table as _table  # noqa: F401 - says of itself that it is not there
@@ -46,10 +46,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> ModuleType:
-    """Import the modules that few need when they are first asked for."""
-    if name in ("images", "plots"):
+def __getattr__(name: str) -> Any:
+    """Import what few need when it is first asked for."""
+    if name in ("images", "plots", "sklearn"):
         return importlib.import_module(f"fastmlp.{name}")
+    if name in ("MLPClassifier", "MLPRegressor"):
+        return getattr(importlib.import_module("fastmlp.sklearn"), name)
     raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
 
 

@@ -80,6 +80,8 @@ class Distortion:
                 [0., 1.]]], dtype=float32)
         """
         array = np.asarray(images)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"images must be an array of real numbers, not {type(images).__name__} of {array.dtype}")
         if array.ndim not in (2, 3):
             raise ValueError(f"images must have shape (n, height * width) or (n, height, width); it has {array.shape}")
         seed = checks.integer("seed", seed, least=0, most=2**64 - 1)
@@ -203,7 +205,7 @@ class Elastic(Distortion):
     Parameters
     ----------
     alpha : float, default 34
-        In pixels; at least 0.
+        In pixels; from 0 to 1e6.
     sigma : float, default 4
         Standard deviation of the Gaussian, in pixels; greater than 0.
     shape : (int, int), optional
@@ -223,8 +225,8 @@ class Elastic(Distortion):
 
     def __init__(self, alpha: float = 34.0, sigma: float = 4.0, *, shape: tuple[int, int] | None = None) -> None:
         self.alpha, self.sigma = _number("alpha", alpha), _number("sigma", sigma)
-        if self.alpha < 0:
-            raise ValueError(f"alpha must be at least 0, not {self.alpha}")
+        if not 0 <= self.alpha <= 1e6:
+            raise ValueError(f"alpha must be from 0 to 1e6 pixels, not {self.alpha}")
         if self.sigma <= 0:
             raise ValueError(f"sigma must be greater than 0, not {self.sigma}")
         self.shape = _checked_shape(shape)

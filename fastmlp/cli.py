@@ -118,6 +118,7 @@ def _train_and_report(options: argparse.Namespace, output: TextIO) -> None:
         (X.shape[1], *options.hidden, n_classes),
         activation=options.activation,
         init=options.init,
+        batch_norm=options.batch_norm,
         seed=options.seed,
         n_threads=options.threads,
     )
@@ -280,6 +281,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--activation", choices=ACTIVATIONS, default="relu", help="of the hidden layers (default: %(default)s)"
     )
+    train.add_argument("--batch-norm", action="store_true", help="normalise the hidden layers over each batch")
     train.add_argument("--optimizer", choices=OPTIMIZERS, default="adam", help="rule of a step (default: %(default)s)")
     rates = ", ".join(f"{name} {kind().learning_rate}" for name, kind in OPTIMIZERS.items())
     train.add_argument(

@@ -17,6 +17,7 @@ _ARGUMENTS = {
     "batch_size": ("batch", "batchsize", "bs", "mini_batch_size", "minibatch_size"),
     "beta_1": ("beta1",),
     "beta_2": ("beta2",),
+    "batch_norm": ("batch_normalisation", "batch_normalization", "batchnorm", "bn", "normalization", "use_batch_norm"),
     "callbacks": ("callback",),
     "class_weight": ("class_weights", "pos_weight"),
     "clip_norm": ("clip_grad_norm", "clipnorm", "global_clipnorm", "gradient_clip_norm", "max_grad_norm"),
@@ -63,7 +64,6 @@ _INSTEAD = {
     ("decay", "learning_rate_schedule", "lr_schedule", "lr_scheduler", "schedule", "scheduler"): (
         "learning_rate takes schedules, as in fastmlp.Adam(learning_rate=fastmlp.schedules.Cosine(0.001))"
     ),
-    ("batch_norm", "batch_normalization"): "fastmlp has no batch normalisation",
     ("warm_start",): "a second fit always goes on where the first one stopped",
     ("device",): "fastmlp computes on CPUs",
     ("dtype",): "fastmlp computes in float32",

@@ -11,7 +11,7 @@ from fastmlp.activations import ACTIVATIONS
 from fastmlp.arrays import Float32
 from fastmlp.layers import Layer
 
-__all__ = ["INITS", "fitting", "initial_parameters"]
+__all__ = ["INITS", "fitting", "initial_values"]
 
 
 def fitting(activation: str | Sequence[str]) -> str | tuple[str, ...]:
@@ -30,21 +30,27 @@ def fitting(activation: str | Sequence[str]) -> str | tuple[str, ...]:
     return tuple(ACTIVATIONS[name].init for name in (*activation, *(activation[-1:] or ["identity"])))
 
 
-def initial_parameters(layers: Sequence[Layer], init: str | Sequence[str], seed: int) -> Float32:
+def initial_values(layers: Sequence[Layer], init: str | Sequence[str], seed: int) -> Float32:
     """Return the first parameters of all layers, flat, drawn layer by layer from the seed: by one init, or each by its.
+
+    Scales are 1. Running statistics, which follow them, are those of sums that need no normalisation.
 
     Examples
     --------
-    >>> from fastmlp.initial import initial_parameters
+    >>> from fastmlp.initial import initial_values
     >>> from fastmlp.layers import layers_of
-    >>> initial_parameters(layers_of((3, 4, 2), "relu"), "he", seed=0).shape
+    >>> initial_values(layers_of((3, 4, 2), "relu"), "he", seed=0).shape
     (26,)
     """
     generator = np.random.Generator(np.random.Philox(key=np.array([seed, 0], np.uint64)))
     inits = [init] * len(layers) if isinstance(init, str) else init
-    return np.concatenate(
-        [INITS[name](generator, layer.inputs, layer.units) for name, layer in zip(inits, layers, strict=True)]
-    )
+    parts = []
+    for name, layer in zip(inits, layers, strict=True):
+        parts.append(INITS[name](generator, layer.inputs, layer.units))
+        parts.append(np.ones(layer.units * layer.normalised, np.float32))
+    for layer in layers:
+        parts.append(np.repeat(np.array([0, 1], np.float32), layer.units * layer.normalised))
+    return np.concatenate(parts)
 
 
 def _by_fan_in(gain: float, generator: np.random.Generator, k: int, m: int) -> Float32:

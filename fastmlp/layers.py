@@ -11,11 +11,21 @@ from fastmlp import checks
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.arrays import Float32
 
-__all__ = ["Layer", "Parameter", "checked_sizes", "engine_layers", "layers_of", "layout", "n_parameters", "views"]
+__all__ = [
+    "Layer",
+    "Parameter",
+    "checked_sizes",
+    "engine_layers",
+    "layers_of",
+    "layout",
+    "n_parameters",
+    "n_values",
+    "views",
+]
 
 
 class Layer(NamedTuple):
-    """A dense layer: h = activation(x weights + bias).
+    """A dense layer: h = activation(x weights + bias), or activation(scale * normalised(x weights) + bias).
 
     Attributes
     ----------
@@ -23,6 +33,9 @@ class Layer(NamedTuple):
         Values of a row that it reads (k), and that it makes (m).
     activation : str
         A name of `fastmlp.activations.ACTIVATIONS`.
+    normalised : bool
+        Whether its sums are normalised over the batch, as `fastmlp.reference.normalise` does; its bias is then that
+        of the normalised sums.
     dropout : float
         Share of its units that are left out in training, the others multiplied by 1 / (1 - dropout).
     noise : float
@@ -38,18 +51,19 @@ class Layer(NamedTuple):
     inputs: int
     units: int
     activation: str
+    normalised: bool = False
     dropout: float = 0.0
     noise: float = 0.0
 
 
 class Parameter(NamedTuple):
-    """A matrix or a row of parameters within the flat array.
+    """A matrix or a row of parameters within the flat array, or of a normalised layer's running statistics.
 
     Attributes
     ----------
     layer : int
         Its layer, from 0.
-    name : {"weights", "bias"}
+    name : {"weights", "bias", "scale", "running_mean", "running_variance"}
     offset : int
         Of its first value.
     shape : tuple of int
@@ -97,17 +111,19 @@ def checked_sizes(layer_sizes: Sequence[int]) -> tuple[int, ...]:
 def layers_of(
     layer_sizes: Sequence[int],
     activation: str | Sequence[str],
+    *,
+    batch_norm: bool = False,
     dropout: float | Sequence[float] = 0.0,
     noise: float | Sequence[float] = 0.0,
 ) -> tuple[Layer, ...]:
     """Return layers between these sizes; activation, dropout and noise are one for all hidden ones or one for each.
 
-    The last layer's outputs are the loss's logits.
+    With batch_norm the hidden ones are normalised. The last layer's outputs are the loss's logits.
 
     Examples
     --------
     >>> from fastmlp.layers import layers_of
-    >>> [(layer.activation, layer.dropout) for layer in layers_of((3, 4, 4, 2), ("tanh", "relu"), 0.5)]
+    >>> [(layer.activation, layer.dropout) for layer in layers_of((3, 4, 4, 2), ("tanh", "relu"), dropout=0.5)]
     [('tanh', 0.5), ('relu', 0.5), ('identity', 0.0)]
     """
 
@@ -115,12 +131,14 @@ def layers_of(
         hidden = value if isinstance(value, (tuple, list)) else repeat(value, len(layer_sizes) - 2)
         return chain(hidden, [of_outputs])
 
-    columns = each(activation, "identity"), each(dropout, 0.0), each(noise, 0.0)
+    columns = each(activation, "identity"), each(batch_norm, False), each(dropout, 0.0), each(noise, 0.0)
     return tuple(Layer(k, m, *own) for (k, m), *own in zip(pairwise(layer_sizes), *columns, strict=True))
 
 
 def layout(layers: Iterable[Layer]) -> Iterator[Parameter]:
-    """Yield the parameters of each layer in their order: its weights and, right after them, its bias.
+    """Yield the parameters of each layer in their order: its weights and, right after them, bias and scale.
+
+    After all parameters, which an optimizer changes, come the running statistics of normalised layers.
 
     Examples
     --------
@@ -128,16 +146,21 @@ def layout(layers: Iterable[Layer]) -> Iterator[Parameter]:
     >>> [parameter.offset for parameter in layout(layers_of((3, 4, 2), "relu"))]
     [0, 12, 16, 24]
     """
-    offset = 0
+    offset, layers = 0, tuple(layers)
     for i, layer in enumerate(layers):
         yield Parameter(i, "weights", offset, (layer.inputs, layer.units))
         offset += layer.inputs * layer.units
-        yield Parameter(i, "bias", offset, (layer.units,))
-        offset += layer.units
+        for name in ("bias", "scale") if layer.normalised else ("bias",):
+            yield Parameter(i, name, offset, (layer.units,))
+            offset += layer.units
+    for i, layer in enumerate(layers):
+        for name in ("running_mean", "running_variance") if layer.normalised else ():
+            yield Parameter(i, name, offset, (layer.units,))
+            offset += layer.units
 
 
-def views(layers: Iterable[Layer], parameters: Float32, name: str) -> tuple[Float32, ...]:
-    """Return all "weights" or each "bias" within the flat array of the parameters.
+def views(layers: Iterable[Layer], values: Float32, name: str) -> tuple[Float32, ...]:
+    """Return all "weights", or each "bias" and so on, within the flat array.
 
     Examples
     --------
@@ -147,7 +170,7 @@ def views(layers: Iterable[Layer], parameters: Float32, name: str) -> tuple[Floa
     (array([1.], dtype=float32), array([4., 5.], dtype=float32))
     """
     return tuple(
-        parameters[offset : offset + math.prod(shape)].reshape(shape)
+        values[offset : offset + math.prod(shape)].reshape(shape)
         for _, found, offset, shape in layout(layers)
         if found == name
     )
@@ -162,27 +185,41 @@ def n_parameters(layers: Iterable[Layer]) -> int:
     >>> n_parameters(layers_of((3, 4, 2), "relu"))
     26
     """
-    return sum((layer.inputs + 1) * layer.units for layer in layers)
+    return sum((layer.inputs + 1 + layer.normalised) * layer.units for layer in layers)
 
 
-def engine_layers(layers: Sequence[Layer]) -> list[tuple[int, int, int, bool, bool, int, float, float]]:
-    """Return what the engine reads of each layer: inputs, units, its activation, offset, dropout, noise.
+def n_values(layers: Iterable[Layer]) -> int:
+    """Return how long the flat array is: the parameters and the running statistics.
 
-    The activation is its code, whether it makes zeros, and whether its derivative reads the sum before it; the offset
-    is that of the weights, which the bias follows.
+    Examples
+    --------
+    >>> from fastmlp.layers import Layer, n_parameters, n_values
+    >>> layers = [Layer(3, 4, "relu", normalised=True)]
+    >>> n_parameters(layers), n_values(layers)
+    (20, 28)
+    """
+    layers = tuple(layers)
+    return n_parameters(layers) + sum(2 * layer.units for layer in layers if layer.normalised)
+
+
+def engine_layers(layers: Sequence[Layer]) -> list[tuple[int, int, int, bool, bool, int, int | None, float, float]]:
+    """Return what the engine reads of each layer: inputs, units, its activation, offsets, dropout, noise.
+
+    The activation is its code, whether it makes zeros, and whether its derivative reads the sum before it. The offsets
+    are that of the weights, which bias and scale follow, and that of the running mean, which the running variance
+    follows; None where the layer is not normalised.
 
     Examples
     --------
     >>> from fastmlp.layers import engine_layers, layers_of
     >>> engine_layers(layers_of((3, 4, 2), "relu"))
-    [(3, 4, 1, True, False, 0, 0.0, 0.0), (4, 2, 0, False, False, 16, 0.0, 0.0)]
+    [(3, 4, 1, True, False, 0, None, 0.0, 0.0), (4, 2, 0, False, False, 16, None, 0.0, 0.0)]
     """
-    offsets = [parameter.offset for parameter in layout(layers) if parameter.name == "weights"]
-    activations = [ACTIVATIONS[layer.activation] for layer in layers]
-    return [
-        (
-            *(layer.inputs, layer.units, activation.code, activation.makes_zeros, activation.reads == "sum", offset),
-            *(layer.dropout, layer.noise),
-        )
-        for layer, activation, offset in zip(layers, activations, offsets, strict=True)
-    ]
+    offsets = {(parameter.layer, parameter.name): parameter.offset for parameter in layout(layers)}
+    found = []
+    for i, layer in enumerate(layers):
+        f = ACTIVATIONS[layer.activation]
+        places = offsets[i, "weights"], offsets.get((i, "running_mean"))
+        activation = f.code, f.makes_zeros, f.reads == "sum"
+        found.append((layer.inputs, layer.units, *activation, *places, layer.dropout, layer.noise))
+    return found

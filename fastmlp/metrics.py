@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +18,7 @@ __all__ = ["scores"]
 FLOAT64_VALUES = 1 << 16
 
 
-def scores(logits: Float32, targets: Targets, loss: str) -> dict[str, float]:
+def scores(logits: Float32, targets: Targets, loss: str, weights: Float32 | None = None) -> dict[str, float]:
     """Return the mean loss and, for "squared_error", the mean squared error and R2, else the accuracy.
 
     Parameters
@@ -25,6 +27,8 @@ def scores(logits: Float32, targets: Targets, loss: str) -> dict[str, float]:
         At least one row.
     targets : Targets
     loss : {"cross_entropy", "binary_cross_entropy", "squared_error"}
+    weights : float32 array (n,) or None
+        Of the rows, with a sum above 0.
 
     Returns
     -------
@@ -40,12 +44,18 @@ def scores(logits: Float32, targets: Targets, loss: str) -> dict[str, float]:
     >>> scores(values + 0.5, Targets(labels=None, values=values), "squared_error")
     {'loss': 0.125, 'mse': 0.25, 'r2': 0.625}
     """
-    mean = float(kernels.losses(logits, targets.given, loss).mean(dtype=np.float64))
+    mean = _mean(kernels.losses(logits, targets.given, loss), weights)
     decided = LOSSES[loss].output.decide(logits)
     if LOSSES[loss].targets != "values":
-        return {"loss": mean, "accuracy": float(np.mean(_is_right(decided, targets)))}
-    errors = _squares(decided, targets.given)
-    return {"loss": mean, "mse": float(errors.sum() / logits.size), "r2": _r2(errors, targets.given)}
+        return {"loss": mean, "accuracy": _mean(_is_right(decided, targets), weights)}
+    errors = _squares(decided, targets.given, weights)
+    total = len(logits) if weights is None else weights.sum(dtype=np.float64)
+    mse = float(errors.sum() / (total * logits.shape[1]))
+    return {"loss": mean, "mse": mse, "r2": _r2(errors, targets.given, weights)}
+
+
+def _mean(values: NDArray[Any], weights: Float32 | None) -> float:
+    return float(np.average(values.astype(np.float64), weights=weights))
 
 
 def _is_right(decided: NDArray[np.int64], targets: Targets) -> NDArray[np.bool_]:
@@ -55,23 +65,28 @@ def _is_right(decided: NDArray[np.int64], targets: Targets) -> NDArray[np.bool_]
     return np.asarray(decided == (targets.given.argmax(axis=1) if targets.labels is None else targets.labels))
 
 
-def _r2(errors: Float64, values: Float32) -> float:
+def _r2(errors: Float64, values: Float32, weights: Float32 | None) -> float:
     """Mean over the outputs of 1 - errors / spread; an output without spread counts 1 if it has no errors, else 0."""
     if len(values) < 2:
         return float("nan")
     # The mean of equal float32 values is exact in float64: without spread is a spread of 0.
-    spread = _squares(values, np.broadcast_to(values.mean(axis=0, dtype=np.float64), values.shape))
+    if weights is None:
+        mean = values.mean(axis=0, dtype=np.float64)
+    else:
+        mean = np.average(values.astype(np.float64), axis=0, weights=weights)
+    spread = _squares(values, np.broadcast_to(mean, values.shape), weights)
     r2 = np.where(errors == 0, 1.0, 0.0)
     varies = spread > 0
     r2[varies] = 1 - errors[varies] / spread[varies]
     return float(r2.mean())
 
 
-def _squares(a: Float32, b: Float32 | Float64) -> Float64:
+def _squares(a: Float32, b: Float32 | Float64, weights: Float32 | None) -> Float64:
     """Sum over the rows of (a - b)**2, float64 (m,); some rows at a time, for an array of such a type is twice a's."""
     sums = np.zeros(a.shape[1])
     step = max(1, FLOAT64_VALUES // a.shape[1])
     for first in range(0, len(a), step):
-        difference = np.subtract(a[first : first + step], b[first : first + step], dtype=np.float64)
-        sums += np.einsum("ij,ij->j", difference, difference)
+        here = slice(first, first + step)
+        squares = np.subtract(a[here], b[here], dtype=np.float64) ** 2
+        sums += squares.sum(axis=0) if weights is None else weights[here] @ squares
     return sums

@@ -15,9 +15,10 @@ from fastmlp.arrays import Array, Float32
 from fastmlp.augment import Distortion
 from fastmlp.engine.prediction import PREDICT_ROWS, FewRows, Predictor
 from fastmlp.engine.rows import Rows
-from fastmlp.initial import INITS, fitting, initial_parameters
-from fastmlp.layers import Layer, checked_sizes, engine_layers, layers_of, n_parameters, views
+from fastmlp.initial import INITS, fitting, initial_values
+from fastmlp.layers import Layer, checked_sizes, engine_layers, layers_of, n_parameters, n_values, views
 from fastmlp.losses import LOSSES, SOFTMAX
+from fastmlp.normalisation import folded
 from fastmlp.optimizers import Optimizer
 from fastmlp.rows import Targets, checked_examples, checked_rows, checked_shapes
 from fastmlp.runs import History, Listener, RunState
@@ -35,9 +36,9 @@ _RATE = "in [0, 1)", lambda x: 0 <= x < 1
 _DEVIATION = "at least 0", lambda x: x >= 0
 
 _ATTRIBUTES = (
-    *("_layers", "_activation", "_loss", "_init", "_seed", "_n_threads"),
+    *("_layers", "_activation", "_loss", "_init", "_batch_norm", "_seed", "_n_threads"),
     *("_dropout", "_input_dropout", "_noise", "_input_noise", "_max_norm"),
-    *("_parameters", "_state", "_history", "_few_rows"),
+    *("_values", "_state", "_history", "_few_rows"),
 )
 
 
@@ -60,9 +61,9 @@ class MLP:
         with biases 0. "normal": weights and biases from N(0, 1), as the tutorial does. None: for each hidden layer
         what fits its activation, "lecun" for "selu", "glorot" for "softplus", "tanh", "logistic" and "identity", "he"
         for the others; the outputs' layer is drawn as the one before it.
-    max_norm : float or None, default None
-        At least 1e-30: after each step of training the weights into a unit, of any layer, whose norm is above it are
-        multiplied down to it (Srivastava et al. 2014, section 5.1); biases are not. None: no norm is too large.
+    batch_norm : bool, default False
+        Normalise the sums before each hidden layer's activation to mean 0 and variance 1 over the batch, with a scale
+        and a shift for each unit that are learned (Ioffe & Szegedy 2015). See Notes.
     dropout : float in [0, 1) or a sequence of these, default 0.0
         Share of the units of all hidden layers, or of each, that training leaves out: others for each row and epoch.
         The rest is multiplied by 1 / (1 - dropout), and prediction uses all as they are (Srivastava et al. 2014). The
@@ -74,6 +75,9 @@ class MLP:
         their activation; at least 0.
     input_noise : float, default 0.0
         The same for the values of X, before `input_dropout`.
+    max_norm : float or None, default None
+        At least 1e-30: after each step of training the weights into a unit, of any layer, whose norm is above it are
+        multiplied down to it (Srivastava et al. 2014, section 5.1); biases are not. None: no norm is too large.
     seed : int, default 0
         Of the first weights, of dropout and noise, and of the order in which `fit` visits the rows. The same seed
         gives the same bits for any number of threads.
@@ -98,6 +102,13 @@ class MLP:
     by their (categorical) cross-entropy, but average over outputs too elsewhere: their binary cross-entropy is 1 / m
     of this one, their mean squared error 2 / m; scikit-learn's loss of an `MLPRegressor` is 1 / m of this one.
 
+    With `batch_norm` a hidden layer computes activation(scale (z - mean) / sqrt(variance + 1e-5) + bias) of
+    z = x weights. Scales begin at 1. In training, mean and variance are those of the batch's rows, all of them, however
+    large it is, and whatever their `sample_weight`; a last batch of one row is its own mean, so that it trains nothing
+    below the shift. Prediction, and validation, have running ones in their place: after each batch 0.9 of what they
+    were and 0.1 of the batch's, with the unbiased variance, as in PyTorch. They are folded into weights and biases,
+    and take no time. Optimizers treat the scale as they do a bias. `init` draws the weights as without.
+
     `pickle` and `copy.deepcopy` keep where training stands, optimizer state included; `save` does not.
 
     Examples
@@ -121,11 +132,12 @@ class MLP:
         activation: str | Sequence[str] = "relu",
         loss: str = "cross_entropy",
         init: str | Sequence[str] | None = None,
-        max_norm: float | None = None,
+        batch_norm: bool = False,
         dropout: float | Sequence[float] = 0.0,
         input_dropout: float = 0.0,
         noise: float | Sequence[float] = 0.0,
         input_noise: float = 0.0,
+        max_norm: float | None = None,
         seed: int = 0,
         n_threads: int | None = None,
     ) -> None:
@@ -134,22 +146,23 @@ class MLP:
             activation=activation,
             loss=loss,
             init=init,
-            max_norm=max_norm,
+            batch_norm=batch_norm,
             dropout=dropout,
             input_dropout=input_dropout,
             noise=noise,
             input_noise=input_noise,
+            max_norm=max_norm,
             seed=seed,
             n_threads=n_threads,
         )
-        self._hold(initial_parameters(self.layers, self.init, self.seed))
+        self._hold(initial_values(self.layers, self.init, self.seed))
 
     @classmethod
     def _unfilled(cls, layer_sizes: Sequence[int], **arguments: Any) -> MLP:
         """Return a network of no values yet, for one who has them all and need not wait for random ones."""
         network = cls.__new__(cls)
         network._describe(layer_sizes, **arguments)
-        network._hold(np.empty(n_parameters(network.layers), np.float32))
+        network._hold(np.empty(n_values(network.layers), np.float32))
         return network
 
     def _describe(
@@ -159,22 +172,26 @@ class MLP:
         activation: str | Sequence[str],
         loss: str = "cross_entropy",
         init: str | Sequence[str] | None = None,
-        max_norm: float | None = None,
+        batch_norm: bool = False,
         dropout: float | Sequence[float] = 0.0,
         input_dropout: float = 0.0,
         noise: float | Sequence[float] = 0.0,
         input_noise: float = 0.0,
+        max_norm: float | None = None,
         seed: int = 0,
         n_threads: int | None = None,
     ) -> None:
         sizes = checked_sizes(layer_sizes)
         hidden = len(sizes) - 2, "hidden layers"
         self._activation = checks.one_or_each("activation", activation, ACTIVATIONS, *hidden)
+        self._batch_norm = checks.boolean("batch_norm", batch_norm)
         self._dropout = checks.number_or_each("dropout", dropout, _RATE, *hidden)
         self._input_dropout = checks.number("input_dropout", input_dropout, *_RATE)
         self._noise = checks.number_or_each("noise", noise, _DEVIATION, *hidden)
         self._input_noise = checks.number("input_noise", input_noise, *_DEVIATION)
-        self._layers = layers_of(sizes, self._activation, self._dropout, self._noise)
+        self._layers = layers_of(
+            sizes, self._activation, batch_norm=self._batch_norm, dropout=self._dropout, noise=self._noise
+        )
         self._loss = checks.one_of("loss", loss, LOSSES)
         init = fitting(self._activation) if init is None else init
         self._init = checks.one_or_each("init", init, INITS, len(self._layers), "layers")
@@ -190,27 +207,27 @@ class MLP:
                 f"layer_sizes must end in at least {least} outputs for loss={loss!r}, not {m}; {others} take so few"
             )
 
-    def _hold(self, parameters: Float32) -> None:
-        self._parameters = parameters
+    def _hold(self, values: Float32) -> None:
+        self._values = values  # parameters and running statistics: what `fastmlp.layers.layout` says
         self._state: RunState | None = None
         self._history = History()
         self._few_rows = self._reader()
 
     def __getstate__(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in _ATTRIBUTES if name != "_few_rows"}
-        own["_parameters"], own["_state"] = self._snapshot()
+        own["_values"], own["_state"] = self._snapshot()
         return {**own, **getattr(self, "__dict__", {})}  # a subclass may have more
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
             setattr(self, name, value)
         # Memory that pickle was given, as a mapped file's, may start between two values.
-        self._parameters = np.require(self._parameters, requirements="A")
+        self._values = np.require(self._values, requirements="A")
         self._few_rows = self._reader()
 
     def __repr__(self) -> str:
-        noise = ("dropout", "input_dropout", "noise", "input_noise")
-        changed = "".join(f"{name}={getattr(self, name)!r}, " for name in noise if getattr(self, name) != 0)
+        options = ("batch_norm", "dropout", "input_dropout", "noise", "input_noise", "max_norm")
+        changed = "".join(f"{name}={getattr(self, name)!r}, " for name in options if getattr(self, name))
         main = f"{self.layer_sizes}, activation={self.activation!r}, loss={self.loss!r}"
         return f"MLP({main}, {changed}seed={self.seed})"
 
@@ -238,6 +255,11 @@ class MLP:
     def init(self) -> str | tuple[str, ...]:
         """How the first parameters were drawn; of each layer where that differs."""
         return self._init
+
+    @property
+    def batch_norm(self) -> bool:
+        """Whether the hidden layers are normalised over the batch."""
+        return self._batch_norm
 
     @property
     def max_norm(self) -> float | None:
@@ -287,21 +309,43 @@ class MLP:
 
     @property
     def parameters(self) -> Float32:
-        """All parameters, flat (n_parameters,): each layer's weights, row by row, and then its bias.
+        """All parameters, flat (n_parameters,): each layer's weights, row by row, then its bias, then its scale if any.
 
         The network's own memory: what is written to it changes the network.
         """
-        return self._parameters
+        # Without statistics the array itself, so that it can be made read-only.
+        return self._values[: n_parameters(self.layers)] if self.batch_norm else self._values
 
     @property
     def weights(self) -> tuple[Float32, ...]:
         """Weights of each layer, (n_in, n_out): views of `parameters`, to be changed by ``net.weights[0][...] = W``."""
-        return views(self.layers, self._parameters, "weights")
+        return views(self.layers, self._values, "weights")
 
     @property
     def biases(self) -> tuple[Float32, ...]:
-        """Bias of each layer, (n_out,): views of `parameters`, to be changed like `weights`."""
-        return views(self.layers, self._parameters, "bias")
+        """Bias of each layer, (n_out,): views of `parameters`, to be changed like `weights`.
+
+        That of a normalised layer is added to what is normalised already: the shift, beta.
+        """
+        return views(self.layers, self._values, "bias")
+
+    @property
+    def scales(self) -> tuple[Float32, ...]:
+        """Scale of each normalised layer, gamma, (n_out,): views of `parameters`; none without `batch_norm`."""
+        return views(self.layers, self._values, "scale")
+
+    @property
+    def running_means(self) -> tuple[Float32, ...]:
+        """Running mean of each normalised layer's sums, (n_out,), by which it predicts: views, to be changed likewise.
+
+        `fit` changes them, but no optimizer: they are no part of `parameters`.
+        """
+        return views(self.layers, self._values, "running_mean")
+
+    @property
+    def running_variances(self) -> tuple[Float32, ...]:
+        """Running variance of each normalised layer's sums, (n_out,); see `running_means`."""
+        return views(self.layers, self._values, "running_variance")
 
     @property
     def history(self) -> History:
@@ -340,7 +384,7 @@ class MLP:
             values of that shape.
         epochs : int, default 15
         batch_size : int, default 100
-            Rows of a step; the last batch of an epoch may be smaller.
+            Rows of a step; the last batch of an epoch may be smaller. With `batch_norm` at least 2.
         optimizer : SGD, Adam or AdamW; default Adam()
             Its state carries on from the last call where that used the same kind of optimizer.
         validation_data : (X, y) or None
@@ -552,10 +596,15 @@ class MLP:
         if state is None or state.averages is None:
             raise ValueError("averaged needs a fit whose optimizer has ema, as fastmlp.Adam(ema=0.999); there was none")
         other = self.__class__.__new__(self.__class__)
-        other.__setstate__({**own, "_parameters": state.averages, "_state": None})
+        values = np.concatenate([state.averages, own["_values"][state.averages.size :]])
+        other.__setstate__({**own, "_values": values, "_state": None})
         return other
 
-    def save(self, path: str | bytes | os.PathLike[str]) -> None:
+    def _judged(self) -> MLP:
+        """Return what `fit` validates: this network, or the one of its averages where the optimizer keeps some."""
+        return self if self._state is None or self._state.averages is None else self.averaged()
+
+    def save(self, path: str | bytes | os.PathLike[str], *, fold: bool = False) -> None:
         """Write the network to a safetensors file, which `fastmlp.load` and PyTorch read; see `fastmlp.files`.
 
         The file does not hold the state of the optimizer nor the epochs done: after `load`, `fit` begins with a new
@@ -564,11 +613,15 @@ class MLP:
         Parameters
         ----------
         path : path-like
+        fold : bool, default False
+            Write a network with `batch_norm` as the plain one that predicts the same, with its running statistics
+            folded into weights and biases: for programs that do not know of normalisation. It can be trained further,
+            but as a plain one.
 
         Raises
         ------
-        ValueError
-            A parameter is not finite.
+        TypeError, ValueError
+            An argument is not as described; a parameter is not finite.
         OSError
             The file cannot be written.
 
@@ -582,10 +635,10 @@ class MLP:
         """
         from fastmlp import files  # noqa: PLC0415 - upward, as in `fit`
 
-        files.save(self, path)
+        files.save(self, path, fold=fold)
 
     def _reader(self) -> FewRows:
-        return FewRows(engine_layers(self.layers), self._parameters)
+        return FewRows(engine_layers(self.layers), self._values)
 
     def _logits(self, rows: Array | SparseRows) -> Float32:
         outputs = np.empty((len(rows), self.layer_sizes[-1]), np.float32)
@@ -594,7 +647,10 @@ class MLP:
         listed = None
         if isinstance(rows, SparseRows) and rows.is_sparse:
             listed = Rows(rows, self.layers[0].units, n_threads)
-        predictor = Predictor(engine_layers(self.layers), self._parameters, n_threads, listed)
+        layers, values = self.layers, self._values
+        if self.batch_norm:
+            layers, values = folded(layers, self._few_rows.read())
+        predictor = Predictor(engine_layers(layers), values, n_threads, listed)
         # Some rows at a time, so that Ctrl-C is heard between them, and what is made float32 takes memory in turn.
         step = max(int(SLICE * n_threads / seconds), PREDICT_ROWS * n_threads)
         for first in range(0, len(rows), step):
@@ -610,25 +666,25 @@ class MLP:
         return outputs
 
     def _snapshot(self) -> tuple[Float32, RunState | None]:
-        """Return copies of parameters and state as they are at one moment, even where another thread trains."""
+        """Return copies of values and state as they are at one moment, even where another thread trains."""
         while True:
             state = self._state
             if state is None:
-                parameters = self._few_rows.read()
+                values = self._few_rows.read()
                 copied = None
             else:
                 averages = [] if state.averages is None else [state.averages]
-                parameters, first, second, *averages = self._few_rows.read_with(*state.moments, *averages)
+                values, first, second, *averages = self._few_rows.read_with(*state.moments, *averages)
                 copied = state._replace(moments=(first, second), averages=averages[0] if averages else None)
             if state is self._state:
-                return parameters, copied
+                return values, copied
 
     def _require_finite(self) -> None:
-        if not np.isfinite(self._parameters).all():
+        if not np.isfinite(self._values).all():
             raise ValueError("parameters of the network must be finite; they have NaN or infinity")
 
     def _require_writable(self) -> None:
-        if not self._parameters.flags.writeable:
+        if not self._values.flags.writeable:
             raise ValueError("parameters of the network must be writable, for fit; copy.deepcopy(network) has its own")
 
     def _probabilities(self, outputs: Float32) -> Float32:

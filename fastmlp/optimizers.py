@@ -42,6 +42,9 @@ class Optimizer:
     alpha : float
         The `l2` of scikit-learn, which depends on the batch: alpha / n is added to `l2` for a batch of n rows, or of
         `sample_weight` that sum to n. At least 0, and 0 until it is set.
+    epsilon_hat : bool
+        Adam's epsilon as scikit-learn and Keras mean it, beside the root before its correction (Kingma & Ba 2015, end
+        of section 2): in the first steps it counts for more. False until it is set.
 
     Examples
     --------
@@ -58,6 +61,7 @@ class Optimizer:
     clip_value: float | None
     ema: float | None
     alpha: float = 0.0
+    epsilon_hat: bool = False
 
     @property
     def rule(self) -> str:
@@ -292,6 +296,7 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
     "weight_decay": _number("at least 0", lambda x: x >= 0),
     "l2": _number("at least 0", lambda x: x >= 0),
     "alpha": _number("at least 0", lambda x: x >= 0),
+    "epsilon_hat": checks.boolean,
     "clip_norm": _number_or_none("greater than 0", lambda x: x > 0),
     "clip_value": _number_or_none("at least 1e-30", lambda x: x >= 1e-30),
     "ema": _number_or_none("in [0, 1)", lambda x: 0 <= x < 1),

@@ -21,6 +21,10 @@ In training, noise a_i may be added and a mask m_i multiplied, which `normals` a
     h_0 = (X + a_0) * m_0
     h_i = activation(z_i + a_i) * m_i
     dz_(i-1) = (dz_i @ weights_i.T) * m_(i-1) * activation'(z_(i-1) + a_(i-1))
+A layer may be normalised over the batch; then its bias is (2, m), bias and scale, and `normalise` stands in the place
+of the sum::
+
+    z_i = normalise(h_(i-1) @ weights_i, bias_i)
 
 Any array that NumPy can read comes in, float64 goes out, and no argument is changed. The first functions have
 the names and arguments of `fastmlp.kernels`, the others are the training step. Activations and losses are the
@@ -36,6 +40,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastmlp.activations import ACTIVATIONS, float64
 from fastmlp.arrays import Float64
 from fastmlp.losses import LOSSES
+from fastmlp.normalisation import EPSILON
 
 __all__ = [
     "adam",
@@ -43,14 +48,18 @@ __all__ = [
     "cost",
     "draws",
     "dropout",
+    "fold",
     "forward",
     "gradients",
     "layer_key",
     "matmul_bias",
     "mixed",
+    "normalise",
+    "normalise_backward",
     "normals",
     "relu",
     "relu_backward",
+    "running_statistics",
     "sgd",
     "shuffle",
     "softmax_cross_entropy",
@@ -92,6 +101,86 @@ def relu_backward(dh: ArrayLike, h: ArrayLike) -> Float64:
     [0.0, 6.0, 7.0]
     """
     return np.where(np.greater(h, 0), float64(dh), 0.0)
+
+
+def normalise(z: ArrayLike, bias: ArrayLike) -> Float64:
+    """Batch normalisation of the sums z (n, m): scale * (z - mean) / sqrt(variance + 1e-5) + bias, (n, m).
+
+    Ioffe & Szegedy 2015, "Batch normalization: accelerating deep network training by reducing internal covariate
+    shift", algorithm 1: mean and variance (of n, not n - 1) are those of each column over the batch. One row alone is
+    its own mean, and becomes the bias.
+
+    Parameters
+    ----------
+    z : array (n, m)
+    bias : array (2, m)
+        Bias and scale: beta and gamma of the paper.
+
+    Examples
+    --------
+    >>> from fastmlp.reference import normalise
+    >>> normalise([[1], [3]], bias=[[10], [2]]).round(3).tolist()
+    [[8.0], [12.0]]
+    """
+    bias, scale = float64(bias)
+    normalised: Float64 = scale * _standardised(float64(z)) + bias
+    return normalised
+
+
+def normalise_backward(dy: ArrayLike, z: ArrayLike, bias: ArrayLike) -> tuple[Float64, Float64]:
+    """Gradients by z (n, m) and by bias and scale (2, m) of `normalise`, given the gradient dy by its result.
+
+    The first equations of section 3 of the paper, with mean and variance put in: what dy has in common over the batch,
+    and what it has along z, changes nothing.
+
+    Examples
+    --------
+    >>> from fastmlp.reference import normalise_backward
+    >>> dz, dbias = normalise_backward([[1], [1], [4]], [[0], [1], [2]], bias=[[0], [1]])
+    >>> dz.round(3).tolist(), dbias.round(3).tolist()
+    ([[0.612], [-1.225], [0.612]], [[6.0], [3.674]])
+    """
+    dy, z = float64(dy), float64(z)
+    x = _standardised(z)
+    dbias = np.stack([dy.sum(axis=0), (dy * x).sum(axis=0)])
+    factor = float64(bias)[1] / np.sqrt(z.var(axis=0) + EPSILON)
+    return factor * (dy - (dbias[0] + x * dbias[1]) / len(z)), dbias
+
+
+def running_statistics(mean: ArrayLike, variance: ArrayLike, z: ArrayLike) -> tuple[Float64, Float64]:
+    """Running mean and variance (m,) of a normalised layer after another batch of sums z (n, m).
+
+    As in PyTorch: 0.9 of what they were and 0.1 of the batch's, whose variance is the unbiased one, of n - 1. A batch
+    of one row has none, and changes neither.
+
+    Examples
+    --------
+    >>> from fastmlp.reference import running_statistics
+    >>> mean, variance = running_statistics([0], [1], z=[[1], [3]])
+    >>> mean.round(3).tolist(), variance.round(3).tolist()
+    ([0.2], [1.1])
+    """
+    mean, variance, z = float64(mean), float64(variance), float64(z)
+    if len(z) == 1:
+        return mean, variance
+    return 0.9 * mean + 0.1 * z.mean(axis=0), 0.9 * variance + 0.1 * z.var(axis=0, ddof=1)
+
+
+def fold(weights: ArrayLike, bias: ArrayLike, mean: ArrayLike, variance: ArrayLike) -> tuple[Float64, Float64]:
+    """Weights (k, m) and bias (m,) of the plain layer that a normalised one is in prediction, by running statistics.
+
+    Ioffe & Szegedy 2015, algorithm 2, lines 10 and 11.
+
+    Examples
+    --------
+    >>> from fastmlp.reference import fold
+    >>> weights, bias = fold([[1]], bias=[[10], [2]], mean=[3], variance=[4])
+    >>> weights.round(3).tolist(), bias.round(3).tolist()
+    ([[1.0]], [7.0])
+    """
+    bias, scale = float64(bias)
+    factor = scale / np.sqrt(float64(variance) + EPSILON)
+    return float64(weights) * factor, bias - float64(mean) * factor
 
 
 def softmax_cross_entropy(logits: ArrayLike, targets: ArrayLike) -> tuple[Float64, Float64]:
@@ -357,8 +446,11 @@ def gradients(
     dweights: list[Float64] = []
     dbiases: list[Float64] = []
     for i in reversed(range(len(weights))):
+        dbias = dz.sum(axis=0)
+        if np.ndim(biases[i]) == 2:
+            dz, dbias = normalise_backward(dz, inputs[i] @ float64(weights[i]), biases[i])
+        dbiases.insert(0, dbias)
         dweights.insert(0, inputs[i].T @ dz)
-        dbiases.insert(0, dz.sum(axis=0))
         if i > 0:
             mask = 1.0 if noise is None else float64(noise[i][1])
             dz = (dz @ float64(weights[i]).T) * mask * ACTIVATIONS[names[i - 1]].derivative(sums[i])
@@ -575,9 +667,22 @@ def _inputs(
     inputs = [(float64(X) + float64(noise[0][0])) * float64(noise[0][1])]
     sums = [inputs[0]]
     for layer, name, (added, mask) in zip(zip(weights, biases, strict=True), names, noise[1:], strict=False):
-        sums.append(matmul_bias(inputs[-1], *layer) + float64(added))
+        sums.append(_sums(inputs[-1], *layer) + float64(added))
         inputs.append(ACTIVATIONS[name].forward(sums[-1]) * float64(mask))
     return inputs, sums
+
+
+def _sums(x: ArrayLike, weights: ArrayLike, bias: ArrayLike) -> Float64:
+    """What the activation of a layer gets, (n, m): normalised where there is a scale beside the bias, (2, m)."""
+    if np.ndim(bias) == 2:
+        return normalise(float64(x) @ float64(weights), bias)
+    return matmul_bias(x, weights, bias)
+
+
+def _standardised(z: Float64) -> Float64:
+    """Columns of z (n, m) of mean 0 and, but for EPSILON, variance 1."""
+    standardised: Float64 = (z - z.mean(axis=0)) / np.sqrt(z.var(axis=0) + EPSILON)
+    return standardised
 
 
 def _target_rows(targets: ArrayLike, shape: tuple[int, ...], loss: str) -> Float64:

@@ -131,6 +131,18 @@ typedef struct {
     void (*activate)(float *h, ptrdiff_t count, int activation);
     void (*activate_backward)(float *dz, const float *read, ptrdiff_t count, int activation);
 
+    /* Normalise the columns of a panel x (n, width) of sums by their mean and variance, in place, and h = scale x +
+     * bias; rows of both are ld apart. variance is the unbiased one, inverse is 1 / sqrt(biased variance + 1e-5).
+     * Backward dh, the gradient of h, becomes that of the sums. */
+    void (*normalise)(float *x, float *h, ptrdiff_t ld, float *mean, float *variance, float *inverse,
+                      const float *scale, const float *bias, ptrdiff_t n, ptrdiff_t width);
+    void (*normalise_backward)(float *dh, ptrdiff_t ld, float *dbias, float *dscale, const float *x,
+                               const float *inverse, const float *scale, ptrdiff_t n, ptrdiff_t width);
+    /* Normalise one row h (m), to which the bias has been added already, by given means and variances. */
+    void (*normalise_row)(float *h, const float *bias, const float *scale, const float *mean, const float *variance,
+                          ptrdiff_t m);
+    /* x (n) = (1 - share) x + share other. */
+    void (*blend)(float *x, const float *other, float share, ptrdiff_t n);
     /* Dropout and noise of a panel of so many units, rows ld apart, ld at most FM_PANEL; which of X each is, rows says.
      * What is dropped, and what is beyond the units, becomes -0, and nothing else does. */
     void (*drop)(float *h, ptrdiff_t ld, const int64_t *rows, const fm_noise *how, ptrdiff_t panel, ptrdiff_t n,

@@ -35,6 +35,7 @@ INLINE vec splat(float value) { return value - (vec){0}; }
 #include "activations.h"
 #include "losses.h"
 #include "optimizers.h"
+#include "normalise.h"
 #include "random.h"
 #include "images.h"
 #include "noise.h"
@@ -58,6 +59,10 @@ const fm_kernels TABLE = {
     .column_sums = column_sums,
     .activate = activate,
     .activate_backward = activate_backward,
+    .normalise = normalise,
+    .normalise_backward = normalise_backward,
+    .normalise_row = normalise_row,
+    .blend = blend,
     .drop = drop,
     .drop_entries = drop_entries,
     .add_noise = add_noise,

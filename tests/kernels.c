@@ -12,7 +12,7 @@
 
 #define LENGTH(array) ((int)(sizeof(array) / sizeof *(array)))
 
-_Static_assert(sizeof(fm_kernels) == 30 * sizeof(void *), "a name and 29 kernels: check the new one as well");
+_Static_assert(sizeof(fm_kernels) == 34 * sizeof(void *), "a name and 33 kernels: check the new one as well");
 
 static const ptrdiff_t SIZES[] = {1, 2, 3, 7, 63, 64, 65, 100, 113};
 static const ptrdiff_t IMAGES[] = {1, 2, 15, 28, 70}; /* heights and widths */
@@ -468,6 +468,68 @@ static void check_activations(const fm_kernels *f, ptrdiff_t count) {
 }
 
 /* The loss of one row; z becomes scale times its gradient, which is output - t. */
+/* Columns far from 0, where a sum of squares would cancel; the first one is constant. */
+static void check_normalise(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
+    const ptrdiff_t width = padded(m), ld = width + 3, count = span(n, ld, width);
+    float *x = floats(count, 1), *h = floats(count, 1), *dh = floats(count, 1);
+    float *mean = floats(width, 1), *variance = floats(width, 1), *inverse = floats(width, 1);
+    float *dbias = floats(width, 1), *dscale = floats(width, 1);
+    const float *scale = floats(width, 1), *bias = floats(width, 1);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        for (ptrdiff_t j = 0; j < width; j++) x[i * ld + j] += (float)(j % 3 * 100);
+        x[i * ld] = 0.3f;
+    }
+    double *e_x = doubles(x, count), *e_h = doubles(h, count), *e_dh = doubles(dh, count);
+    double *e_mean = take(width, sizeof(double)), *e_variance = take(width, sizeof(double));
+    double *e_inverse = take(width, sizeof(double)), *e_dbias = take(width, sizeof(double)),
+           *e_dscale = take(width, sizeof(double));
+    for (ptrdiff_t j = 0; j < width; j++) {
+        double sum = 0, squares = 0;
+        for (ptrdiff_t i = 0; i < n; i++) sum += e_x[i * ld + j];
+        e_mean[j] = sum / n;
+        for (ptrdiff_t i = 0; i < n; i++) squares += (e_x[i * ld + j] - e_mean[j]) * (e_x[i * ld + j] - e_mean[j]);
+        e_variance[j] = n > 1 ? squares / (n - 1) : 0;
+        e_inverse[j] = 1 / sqrt(squares / n + 1e-5);
+        e_dbias[j] = e_dscale[j] = 0;
+        for (ptrdiff_t i = 0; i < n; i++) {
+            const ptrdiff_t at = i * ld + j;
+            e_x[at] = (e_x[at] - e_mean[j]) * e_inverse[j];
+            e_h[at] = scale[j] * e_x[at] + bias[j];
+            e_dbias[j] += e_dh[at];
+            e_dscale[j] += e_dh[at] * e_x[at];
+        }
+        for (ptrdiff_t i = 0; i < n; i++) {
+            const ptrdiff_t at = i * ld + j;
+            e_dh[at] = scale[j] * e_inverse[j] * (e_dh[at] - e_dbias[j] / n - e_x[at] * e_dscale[j] / n);
+        }
+    }
+    f->normalise(x, h, ld, mean, variance, inverse, scale, bias, n, width);
+    check("normalise, mean", 0, mean, e_mean, width, n, 1);
+    check("normalise, variance", 0, variance, e_variance, width, n, 1);
+    check("normalise, inverse", 0, inverse, e_inverse, width, n, 1);
+    check("normalise, x", 0, x, e_x, count, n, 1);
+    check("normalise, h", 0, h, e_h, count, n, 1);
+    f->normalise_backward(dh, ld, dbias, dscale, x, inverse, scale, n, width);
+    check("normalise_backward, dbias", 0, dbias, e_dbias, width, n, 1);
+    check("normalise_backward, dscale", 0, dscale, e_dscale, width, n, 1);
+    check("normalise_backward, dh", 0, dh, e_dh, count, n, 1);
+}
+
+static void check_normalise_row(const fm_kernels *f, ptrdiff_t m) {
+    float *h = floats(m, 1), *running = floats(m, 1), *variance = floats(m, 1);
+    const float *bias = floats(m, 1), *scale = floats(m, 1), *mean = floats(m, 1);
+    for (ptrdiff_t j = 0; j < m; j++) variance[j] = 0.1f + fabsf(variance[j]);
+    double *e = doubles(h, m), *e_running = doubles(running, m);
+    for (ptrdiff_t j = 0; j < m; j++) {
+        e[j] = (e[j] - bias[j] - mean[j]) * scale[j] / sqrt(variance[j] + 1e-5) + bias[j];
+        e_running[j] = 0.75 * e_running[j] + 0.25 * mean[j];
+    }
+    f->normalise_row(h, bias, scale, mean, variance, m);
+    check("normalise_row", 0, h, e, m, 4, 4);
+    f->blend(running, mean, 0.25f, m);
+    check("blend", 0, running, e_running, m, 1, 1);
+}
+
 static double loss_of(double *z, const float *t, ptrdiff_t m, double scale, int kind) {
     double top = z[0], sum = 0, loss = 0;
     for (ptrdiff_t j = 1; j < m; j++) top = fmax(top, z[j]);
@@ -690,6 +752,8 @@ static void check_sizes(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
     check_gather(f, n, m);
     check_drop_entries(f, n);
     check_activations(f, n * m);
+    check_normalise(f, n, m);
+    check_normalise_row(f, m);
     for (int kind = FM_CROSS_ENTROPY; kind <= FM_SQUARED_ERROR; kind++) check_loss(f, n, m, kind, 0);
     check_loss(f, n, m, FM_CROSS_ENTROPY, 1);
     check_softmax(f, n, m);

@@ -115,6 +115,7 @@ def test_what_images_may_be():
         (ValueError, r"images must have shape", lambda: AFFINE(np.zeros(784))),
         (ValueError, "images must be finite", lambda: AFFINE(np.full((1, 4), np.nan))),
         (TypeError, "images must be an array of real numbers", lambda: AFFINE([["a"]])),
+        (TypeError, "images must be an array of real numbers, not NoneType", lambda: AFFINE(None)),
         (TypeError, "seed", lambda: AFFINE(np.zeros((1, 4)), 0.5)),
         (ValueError, "epoch", lambda: AFFINE(np.zeros((1, 4)), epoch=-1)),
         (ValueError, "n_threads", lambda: AFFINE(np.zeros((1, 4)), n_threads=0)),
@@ -127,7 +128,8 @@ def test_what_images_may_be():
         (TypeError, "shear must be a finite number", lambda: Affine(shear="x")),
         (ValueError, "shape must be at least 1", lambda: Affine(shape=(0, 2))),
         (TypeError, "shape must be a pair", lambda: Elastic(shape=28)),
-        (ValueError, "alpha must be at least 0", lambda: Elastic(alpha=-1)),
+        (ValueError, "alpha must be from 0 to 1e6", lambda: Elastic(alpha=-1)),
+        (ValueError, "alpha must be from 0 to 1e6", lambda: Elastic(alpha=1e40)),
         (ValueError, "sigma must be greater than 0", lambda: Elastic(sigma=0)),
         (TypeError, "sigma must be a finite number", lambda: Elastic(sigma=None)),
         (ValueError, "one Affine and one Elastic", Compose),
@@ -203,6 +205,19 @@ def test_what_fit_refuses(digits):
         net.fit(X[:, 1:], y, augment="affine")
     assert np.array_equal(net.parameters, before)
     net.fit(X[:, 1:], y, augment=Affine(shift=1, shape=(9, 11)), epochs=1, verbose=False)
+
+
+@pytest.mark.parametrize("density", [0.05, 0.9])
+def test_a_batch_in_parts_has_the_same_bits(density):
+    """Of more rows than go through 20,000 units at once; and with so few zeros that masks do not pay."""
+    rng = np.random.default_rng(1)
+    X, y = images_of(300, (8, 8)).reshape(300, 64) * (rng.random((300, 64)) < density), np.arange(300) % 3
+    found = set()
+    for n_threads in (1, 2):
+        net = fastmlp.MLP((64, 20000, 3), seed=2, n_threads=n_threads)
+        net.fit(X, y, epochs=1, batch_size=300, augment=DISTORTIONS[2], verbose=False)
+        found.add(net.parameters.tobytes())
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("augment", DISTORTIONS, ids=str)

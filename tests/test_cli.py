@@ -162,6 +162,7 @@ def test_json_has_the_whole_result(run, data, tmp_path):
         "epochs": 3,
         "batch_size": 50,
         "activation": "tanh",
+        "batch_norm": False,
         "optimizer": "adamw",
         "learning_rate": 0.01,
         "schedule": "cosine",

@@ -74,7 +74,7 @@ MISTAKES = [
     # Slips, and what nobody means
     ("fit", "validaton_data", "did you mean validation_data?"),
     ("SGD", "momntum", "did you mean momentum?"),
-    ("MLP", "colour", "it has layer_sizes, activation, loss, init, dropout, "),
+    ("MLP", "colour", "it has layer_sizes, activation, loss, init, batch_norm, dropout, "),
     ("Adam", "colour", "it has learning_rate, beta_1, beta_2, epsilon"),
 ]
 

@@ -76,3 +76,20 @@ def test_no_float64_copy_of_y():
         assert tracemalloc.get_traced_memory()[1] < 1.5 * values.nbytes  # the loss makes an array like them
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy", "squared_error"])
+def test_weights_are_those_of_repeated_rows(loss):
+    generator = np.random.default_rng(0)
+    logits = generator.normal(size=(20, 3)).astype(np.float32)
+    values = generator.random((20, 3)).astype(np.float32)
+    weights = generator.integers(0, 4, 20)
+    labels = generator.integers(3, size=20)
+    targets = (
+        (lambda rows: Targets(labels[rows], None))
+        if loss == "cross_entropy"
+        else (lambda rows: Targets(None, values[rows]))
+    )
+    repeated = np.repeat(np.arange(20), weights)
+    expected = metrics.scores(logits[repeated], targets(repeated), loss)
+    assert metrics.scores(logits, targets(slice(None)), loss, weights.astype(np.float32)) == pytest.approx(expected)

@@ -511,3 +511,18 @@ def test_the_first_step_of_adam_is_as_long_as_the_learning_rate():
 
 def test_the_public_names():
     assert (fastmlp.SGD, fastmlp.Adam, fastmlp.AdamW) == (SGD, Adam, AdamW)
+
+
+def test_epsilon_hat_stands_beside_the_root_before_its_correction():
+    """The first step is learning_rate * g / (|g| + epsilon / sqrt(1 - beta_2)), Kingma & Ba's end of section 2."""
+    X, y = np.ones((4, 1), np.float32), np.zeros((4, 1), np.float32)
+    for hat, factor in ((False, 1.0), (True, 1 / np.sqrt(1 - 0.999))):
+        net = fastmlp.MLP((1, 1), loss="squared_error")
+        net.parameters[:] = 0.5, 0.0
+        optimizer = Adam(0.125, epsilon=0.01)
+        optimizer.epsilon_hat = hat
+        net.fit(X, y, epochs=1, batch_size=4, optimizer=optimizer, verbose=False)
+        moved = 0.125 * 0.5 / (0.5 + 0.01 * factor)
+        np.testing.assert_allclose(net.parameters, [0.5 - moved, -moved], rtol=1e-5)
+    with pytest.raises(TypeError, match="epsilon_hat must be True or False"):
+        optimizer.epsilon_hat = 1

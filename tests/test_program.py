@@ -6,8 +6,9 @@ import pytest
 
 from fastmlp.engine.program import KINDS, chained_step, layered_step
 
-# Panels of inputs and of units, blocks of weights, tasks that list columns: 784-256-256-10, listed
-SEED = [(13, 4, 5, 5), (4, 4, 4, 4), (4, 1, 4, 4)]
+# Panels of inputs and of units, blocks of weights, tasks that list columns, normalised: 784-256-256-10, listed
+SEED = [(13, 4, 5, 5, False), (4, 4, 4, 4, False), (4, 1, 4, 4, False)]
+NORMALISED = [(*layer, True) for *layer, _ in SEED[:2]] + SEED[2:]
 
 
 def names(phases):
@@ -29,8 +30,28 @@ def test_the_phases_of_the_tutorials_step():
     assert [len(tasks) for _, tasks in phases] == [2, 9, 8, 6, 5, 8, 36]
 
 
+def test_normalised_layers_have_phases_of_a_task_a_panel():
+    phases = layered_step(NORMALISED, 2000, 2000, 2, 272)
+    assert names(phases) == [
+        "gather 0",
+        "forward 0",
+        "normalise 0, columns 0",
+        "forward 1",
+        "normalise 1, columns 1",
+        "output 2, columns 2",
+        "backward 2, cost 0",
+        "normalise backward 1, update 2",
+        "backward 1",
+        "normalise backward 0, update 1",
+        "update 0",
+    ]
+    for _, tasks in phases:
+        rows = {task[3:] for task in tasks if KINDS[task[0]].startswith("normalise")}
+        assert rows <= {(0, 2000)}
+
+
 def test_a_wide_output_has_a_phase_of_its_own_for_the_loss():
-    wide = [*SEED[:2], (4, 2, 4, 4)]
+    wide = [*SEED[:2], (4, 2, 4, 4, False)]
     assert names(layered_step(wide, 100, 100, 2, 272))[3:5] == ["forward 2, columns 2", "loss 3"]
 
 
@@ -45,7 +66,7 @@ def test_each_thread_has_its_share_of_every_layer():
 
 
 def test_panels_that_do_not_share_out_go_by_strips():
-    _, (_, tasks), *_ = layered_step([(5, 5, 5, 0), (5, 1, 5, 0)], 100, 100, 2, 272)
+    _, (_, tasks), *_ = layered_step([(5, 5, 5, 0, False), (5, 1, 5, 0, False)], 100, 100, 2, 272)
     assert [task[2:] for task in tasks] == [
         *[(0, 0, 100), (1, 0, 100), (4, 0, 48)],
         *[(2, 0, 100), (3, 0, 100), (4, 48, 52)],

@@ -108,32 +108,32 @@ class EarlyStopping(_Monitor):
     ) -> None:
         super().__init__(monitor, patience, min_delta, mode)
         self.best_epoch = 0
-        self._parameters: Any = None
+        self._values: Any = None
 
     def on_fit_begin(self, progress: Progress) -> None:
         """Check the monitor. A run that had ended goes no further."""
         super().on_fit_begin(progress)
         if self.best is None:
-            self.best_epoch, self._parameters = 0, None
+            self.best_epoch, self._values = 0, None
         progress.stop |= self.waited >= self.patience
 
     def on_fit_end(self, progress: Progress) -> None:
         """Restore the best parameters."""
-        if self._parameters is not None:
-            progress.network.parameters[:] = self._parameters
+        if self._values is not None:
+            progress.network._values[:] = self._values
 
     def get_state(self) -> dict[str, Any]:
         """Return the best value, how long ago it was, and the parameters of then."""
-        kept = {} if self._parameters is None else {"parameters": self._parameters}
+        kept = {} if self._values is None else {"values": self._values}
         return {**super().get_state(), "best_epoch": self.best_epoch, **kept}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take them."""
         super().set_state(state)
-        self.best_epoch, self._parameters = state["best_epoch"], state.get("parameters")
+        self.best_epoch, self._values = state["best_epoch"], state.get("values")
 
     def _on_better(self, progress: Progress) -> None:
-        self.best_epoch, self._parameters = len(progress.history.loss), progress.network.parameters.copy()
+        self.best_epoch, self._values = len(progress.history.loss), progress.network._judged()._values.copy()
 
     def _on_end_of_patience(self, progress: Progress) -> None:
         progress.stop = True

@@ -67,9 +67,13 @@ cdef class Batch:
             h[l] = make_panels(rows, layer.k, here and worth_skipping(layer.k, layer.m), self.buffers)
             if self.layers[l - 1].reads_sum:
                 h[l].sums = self.buffers.floats(h[l].blocks * h[l].ld_panel)
+            if self.layers[l - 1].normalised:
+                h[l].normalised = self.buffers.floats(h[l].blocks * h[l].ld_panel)
             if h[l].masked:
                 add_transpose(&h[l], self.buffers)
             here = here and l > 1 and worth_skipping(layer.k, self.layers[l - 1].k)
+            if self.layers[l - 1].normalised:  # which leaves no zeros in the gradient of its sums
+                here = False
             dz[l] = make_panels(rows, layer.k, here, self.buffers)
         h[self.n_layers] = make_rows(rows, self.m, self.buffers)
         dz[self.n_layers] = h[self.n_layers]
@@ -87,7 +91,7 @@ cdef class Batch:
         found = []
         for l in range(self.n_layers):
             layer, x = &self.layers[l], &self.h[l]
-            found.append((panels_of(layer.k), layer.panels, blocks_of(layer, x), column_tasks(x)))
+            found.append((panels_of(layer.k), layer.panels, blocks_of(layer, x), column_tasks(x), layer.normalised))
         return found
 
     # -- Rows, and what they are to become

@@ -15,37 +15,40 @@ cdef enum:
     DERIVED = 1024  # values that two passes in a row take while they are in L1
 
 
+cdef float no_bias[64]  # FM_PANEL
+
+
 cdef Layer *make_layers(layers, Buffers buffers) except NULL:
     """The layers that `fastmlp.layers.engine_layers` describes, without memory for their parameters."""
     cdef Layer *made = <Layer *>buffers.allocate(sizeof(Layer) * len(layers))
     cdef Py_ssize_t l
-    for l, (k, m, activation, makes_zeros, reads_sum, offset, dropout, deviation) in enumerate(layers):
+    for l, (k, m, activation, makes_zeros, reads_sum, offset, statistics, dropout, noise) in enumerate(layers):
         made[l].k, made[l].m, made[l].panels, made[l].ld = k, m, panels_of(m), width_of(m, 0)
         made[l].activation, made[l].makes_zeros, made[l].reads_sum = activation, makes_zeros, reads_sum
-        made[l].offset, made[l].noise = offset, make_noise(dropout, deviation)
+        made[l].normalised, made[l].rows = statistics is not None, k + 1 + (statistics is not None)
+        made[l].offset, made[l].statistics = offset, statistics or 0
+        made[l].noise = make_noise(dropout, noise)
     return made
 
 
 cdef Py_ssize_t panel_floats(const Layer *layer) noexcept nogil:
-    """Length of a layer's panels, [panel][k + 1][ld]."""
-    return layer.panels * (layer.k + 1) * layer.ld
+    """Length of a layer's panels, [panel][rows][ld]."""
+    return layer.panels * layer.rows * layer.ld
 
 
-cdef void pack(float *panels, const Layer *layer, const float[::1] parameters) noexcept nogil:
-    """A layer's weights and bias, (k + 1, m) row-major, to panels [panel][k + 1][ld]; the bias is the last row."""
-    cdef const float *flat = &parameters[layer.offset]
+cdef void pack(float *panels, const Layer *layer, const float *flat, Py_ssize_t rows) noexcept nogil:
+    """Rows of numbers of a layer's units, (rows, m) row-major, to panels [panel][rows][ld]."""
     cdef Py_ssize_t p
     for p in range(layer.panels):
-        kernels.copy(panels + p * (layer.k + 1) * layer.ld, layer.ld, flat + p * FM_PANEL, layer.m, layer.k + 1,
+        kernels.copy(panels + p * rows * layer.ld, layer.ld, flat + p * FM_PANEL, layer.m, rows,
                      min(<Py_ssize_t>FM_PANEL, layer.m - p * FM_PANEL))
 
 
-cdef void unpack(float[::1] parameters, const Layer *layer, const float *panels) noexcept nogil:
-    """The other way round: panels [panel][k + 1][ld] to (k + 1, m)."""
-    cdef float *flat = &parameters[layer.offset]
+cdef void unpack(float *flat, const Layer *layer, const float *panels, Py_ssize_t rows) noexcept nogil:
+    """The other way round: panels [panel][rows][ld] to (rows, m)."""
     cdef Py_ssize_t p
     for p in range(layer.panels):
-        kernels.copy(flat + p * FM_PANEL, layer.m, panels + p * (layer.k + 1) * layer.ld, layer.ld, layer.k + 1,
+        kernels.copy(flat + p * FM_PANEL, layer.m, panels + p * rows * layer.ld, layer.ld, rows,
                      min(<Py_ssize_t>FM_PANEL, layer.m - p * FM_PANEL))
 
 
@@ -53,22 +56,54 @@ cdef void forward(const Layer *layer, const Matrix *x, const Matrix *h, const in
                   Py_ssize_t first, Py_ssize_t n) noexcept nogil:
     """A panel of h (n, m) = activation(x (n, k) weights (k, m) + bias (m)), rows [first, first + n).
 
-    In training with the layer's noise and dropout: rows [first + n] of X are those of x. Without them rows is NULL.
+    In training with the layer's noise and dropout: rows [first + n] of X are those of x. Without them rows is NULL. Of
+    a layer that is normalised the sums alone, without bias.
     """
-    cdef const float *w = layer.weights + panel * (layer.k + 1) * layer.ld
-    cdef float *c = h.data + panel * h.ld_panel + first * h.ld
-    cdef Py_ssize_t width = width_of(layer.m, panel), units = min(<Py_ssize_t>FM_PANEL, layer.m - panel * FM_PANEL)
-    product(c, h.ld, w + layer.k * layer.ld, 0, x, first, n, 0, w, layer.ld, layer.k, width)
+    cdef const float *w = layer.weights + panel * layer.rows * layer.ld
+    if layer.normalised:
+        product(h.normalised + panel * h.ld_panel + first * h.ld, h.ld, no_bias, 0, x, first, n, 0, w, layer.ld,
+                layer.k, width_of(layer.m, panel))
+        return
+    product(h.data + panel * h.ld_panel + first * h.ld, h.ld, w + layer.k * layer.ld, 0, x, first, n, 0, w, layer.ld,
+            layer.k, width_of(layer.m, panel))
+    activate(layer, h, rows, panel, first, n)
+
+
+cdef void activate(const Layer *layer, const Matrix *h, const int64_t *rows, Py_ssize_t panel, Py_ssize_t first,
+                   Py_ssize_t n) noexcept nogil:
+    """A panel of h (n, m) becomes activation(h), with noise and dropout if rows tells which, and is masked."""
+    cdef Py_ssize_t place = panel * h.ld_panel + first * h.ld
+    cdef Py_ssize_t units = min(<Py_ssize_t>FM_PANEL, layer.m - panel * FM_PANEL)
     if rows != NULL and layer.noise.deviation > 0:
-        kernels.add_noise(c, h.ld, rows + first, &layer.noise, panel, n, units)
+        kernels.add_noise(h.data + place, h.ld, rows + first, &layer.noise, panel, n, units)
     if h.sums != NULL:
-        memcpy(h.sums + panel * h.ld_panel + first * h.ld, c, sizeof(float) * n * h.ld)
+        memcpy(h.sums + place, h.data + place, sizeof(float) * n * h.ld)
     if layer.activation != FM_IDENTITY:
-        kernels.activate(c, n * h.ld, layer.activation)
+        kernels.activate(h.data + place, n * h.ld, layer.activation)
     if rows != NULL and layer.noise.dropped > 0:
-        kernels.drop(c, h.ld, rows + first, &layer.noise, panel, n, units)
+        kernels.drop(h.data + place, h.ld, rows + first, &layer.noise, panel, n, units)
     if h.masks != NULL:
         mask_panel(h, panel, first, n)
+
+
+cdef void normalise(const Layer *layer, const Matrix *h, const int64_t *rows, Py_ssize_t panel,
+                    Py_ssize_t n) noexcept nogil:
+    """A panel of h (n, m) = activation(scale (m) * its sums (n, m), normalised, + bias (m)): all rows of the batch."""
+    cdef float *batch = layer.batch + 2 * panel * layer.ld
+    cdef const float *bias = layer.weights + (panel * layer.rows + layer.k) * layer.ld
+    kernels.normalise(h.normalised + panel * h.ld_panel, h.data + panel * h.ld_panel, h.ld, batch, batch + layer.ld,
+                      layer.inverse + panel * layer.ld, bias + layer.ld, bias, n, width_of(layer.m, panel))
+    activate(layer, h, rows, panel, 0, n)
+
+
+cdef void normalise_backward(const Layer *layer, const Matrix *h, const Matrix *dz, Py_ssize_t panel,
+                             Py_ssize_t n) noexcept nogil:
+    """A panel of dz (n, m), the gradient before the activation of h (n, m), becomes that of the sums."""
+    cdef float *dbias = layer.dtail + 2 * panel * layer.ld
+    kernels.normalise_backward(dz.data + panel * dz.ld_panel, dz.ld, dbias, dbias + layer.ld,
+                               h.normalised + panel * h.ld_panel, layer.inverse + panel * layer.ld,
+                               layer.weights + (panel * layer.rows + layer.k + 1) * layer.ld, n,
+                               width_of(layer.m, panel))
 
 
 cdef void backward(const Layer *layer, const Layer *below, const Matrix *dz, const Matrix *h, const Matrix *dz_below,
@@ -87,7 +122,7 @@ cdef void backward(const Layer *layer, const Layer *below, const Matrix *dz, con
         memset(transposed, 0, 4 * 64 * 64)
     for p in range(layer.panels):
         columns = min(<Py_ssize_t>FM_PANEL, layer.m - p * FM_PANEL)
-        kernels.transpose(transposed, FM_PANEL, w + p * (layer.k + 1) * layer.ld, layer.ld, rows, columns)
+        kernels.transpose(transposed, FM_PANEL, w + p * layer.rows * layer.ld, layer.ld, rows, columns)
         product(c, dz_below.ld, <const float *>c if p else zeros, dz_below.ld if p else 0, dz, first, n, p,
                 transposed, FM_PANEL, columns, width)
     offset = panel * h.ld_panel + first * h.ld
@@ -113,13 +148,13 @@ cdef void update(const Layer *layer, const Matrix *x, const Matrix *dz, const fl
                  const fm_step *bias_step, Py_ssize_t panel, Py_ssize_t block, Py_ssize_t n) noexcept nogil:
     """Gradient x^T (k, n) dz (n, m) of a block of rows of one panel of weights, and the optimizer's step on them.
 
-    The last block also has the bias, which takes a step of its own.
+    The last block also has the bias, and the scale, which take a step of their own.
     """
     cdef float memory[64 * 64 + 16]
     cdef float *tile = aligned(memory)
     cdef const float *dz_panel = dz.data + panel * dz.ld_panel
     cdef Py_ssize_t width = width_of(layer.m, panel), row = block * x.block, end = min(layer.k, row + x.block)
-    cdef Py_ssize_t offset = (panel * (layer.k + 1) + row) * layer.ld, rows, tiles, most, i = 0
+    cdef Py_ssize_t offset = (panel * layer.rows + row) * layer.ld, rows, tiles, most, i = 0
     cdef float *w = layer.weights + offset
     cdef float *moment_1 = layer.moment_1 + offset
     cdef float *moment_2 = layer.moment_2 + offset
@@ -148,13 +183,14 @@ cdef void update(const Layer *layer, const Matrix *x, const Matrix *dz, const fl
             i = i + rows
     if end == layer.k:
         offset = (end - row) * layer.ld
-        kernels.column_sums(tile, dz_panel, dz.ld, n, width)
-        kernels.update(w + offset, moment_1 + offset, moment_2 + offset, tile, layer.ld, bias_step)
+        tail_gradient(tile, layer, dz_panel, dz.ld, panel, n)
+        kernels.update(w + offset, moment_1 + offset, moment_2 + offset, tile, (layer.rows - layer.k) * layer.ld,
+                       bias_step)
 
 
 cdef void whole_gradient(float *out, const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros,
                          Py_ssize_t n) noexcept nogil:
-    """x^T (k, n) dz (n, m) and, after it, the gradient of the bias, in panels [panel][k + 1][ld] like the weights."""
+    """x^T (k, n) dz (n, m) and, after it, the gradient of the bias, in panels [panel][rows][ld] like the weights."""
     cdef Py_ssize_t panel, block
     for panel in range(layer.panels):
         for block in range(x.blocks):
@@ -164,16 +200,26 @@ cdef void whole_gradient(float *out, const Layer *layer, const Matrix *x, const 
 cdef void block_gradient(float *out, const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros,
                          Py_ssize_t panel, Py_ssize_t block, Py_ssize_t n, bint add) noexcept nogil:
     """A block of rows of one panel of x^T (k, n) dz (n, m), with the last one the bias's gradient: stored or added."""
-    cdef float sums[64]
+    cdef float tail[2 * 64]
     cdef const float *dz_panel = dz.data + panel * dz.ld_panel
     cdef Py_ssize_t width = width_of(layer.m, panel), row = block * x.block, end = min(layer.k, row + x.block), j
-    cdef float *bias = out + (panel * (layer.k + 1) + layer.k) * layer.ld
-    gradient(out + (panel * (layer.k + 1) + row) * layer.ld, layer.ld, add, x, dz_panel, dz.ld, zeros, block, 0,
-             end - row, n, width)
+    out += (panel * layer.rows + row) * layer.ld
+    gradient(out, layer.ld, add, x, dz_panel, dz.ld, zeros, block, 0, end - row, n, width)
     if end == layer.k:
-        kernels.column_sums(<float *>sums if add else bias, dz_panel, dz.ld, n, width)
-        for j in range(width if add else 0):
-            bias[j] += sums[j]
+        out += (end - row) * layer.ld
+        tail_gradient(<float *>tail if add else out, layer, dz_panel, dz.ld, panel, n)
+        for j in range((layer.rows - layer.k) * layer.ld if add else 0):
+            out[j] += tail[j]
+
+
+cdef void tail_gradient(float *out, const Layer *layer, const float *dz, Py_ssize_t ld_dz, Py_ssize_t panel,
+                        Py_ssize_t n) noexcept nogil:
+    """Gradient of what follows a panel's weights, bias and scale (rows - k, ld), of a panel of dz (n, ld)."""
+    if layer.normalised:  # the sums of dz itself are 0
+        memcpy(out, layer.dtail + 2 * panel * layer.ld, 2 * sizeof(float) * layer.ld)
+    else:
+        memset(out, 0, sizeof(float) * layer.ld)  # the padding stays 0
+        kernels.column_sums(out, dz, ld_dz, n, width_of(layer.m, panel))
 
 
 cdef void gradient(float *tile, Py_ssize_t ld, bint add, const Matrix *x, const float *dz, Py_ssize_t ld_dz,

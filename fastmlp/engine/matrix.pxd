@@ -17,6 +17,8 @@ cdef struct Matrix:
     Py_ssize_t ld, ld_panel, capacity
     # What a hidden layer was made of, in the same places, where the derivative of its activation reads that
     float *sums
+    # Of a layer that is normalised: its sums, normalised, in the same places
+    float *normalised
     # Columns go in blocks of `block`: a panel, or as many as lists are parted by
     Py_ssize_t block, blocks
 

@@ -18,11 +18,15 @@ cdef class Parameters:
     cdef Layer *layers
     cdef Py_ssize_t count                   # in panels, with their padding: the layers' lie one after the other
     cdef Py_ssize_t n_flat                  # in the caller's arrays
+    cdef Py_ssize_t n_values                # the same with running statistics
+    cdef Py_ssize_t n_running               # running statistics of normalised layers, with their padding
     cdef float *weights
     cdef float *moment_1
     cdef float *moment_2
     cdef float *averages                    # of the weights over steps, or NULL
     cdef readonly Py_ssize_t averaged       # steps that are in them
+    cdef float *running                     # of all normalised layers, one after the other
+    cdef float *batch                       # the same of the last batch
     cdef float *zeros                       # FM_PANEL of them
     cdef float *gradients                   # of each chain, or of the batch where that is wanted as a whole
     cdef Py_ssize_t n_gradients
@@ -32,10 +36,11 @@ cdef class Parameters:
     cdef const double[:] rates              # of an epoch's batches
     cdef double weight_decay, beta_1, beta_2, epsilon, clip_norm, l2, alpha, row_scale, ema
     cdef float average_rate, max_norm       # max_norm: 0 for none
+    cdef bint epsilon_hat
     cdef Buffers buffers, gradient_buffers, average_buffers
-    cdef load(self, const float[::1] parameters, moments, step)
+    cdef load(self, const float[::1] values, moments, step)
     cdef load_averages(self, const float[::1] averages, averaged)
-    cdef store(self, float[::1] parameters, moments, averages)
+    cdef store(self, float[::1] values, moments, averages)
     cdef set_averages(self, bint wanted)
     cdef unpack_like_weights(self, float[::1] array, const float *panels)
     cdef store_gradient(self, float[::1] gradient)
@@ -49,7 +54,7 @@ cdef class Parameters:
     cdef make_gradients(self, Py_ssize_t n)
     cdef Py_ssize_t slabs(self) noexcept nogil
     cdef void begin_step(self, Py_ssize_t batch, double row_scale) noexcept nogil
-    cdef void end_step(self) noexcept nogil
+    cdef void end_step(self, Py_ssize_t n) noexcept nogil
     cdef void take(self, Py_ssize_t first, const float *gradient, Py_ssize_t count) noexcept nogil
     cdef void sum(self, Py_ssize_t slab, Py_ssize_t n) noexcept nogil
     cdef void apply(self, Py_ssize_t slab) noexcept nogil

@@ -23,9 +23,15 @@ cdef void correct_bias(fm_step *constants, double learning_rate, double beta_1, 
     constants.epsilon = epsilon * correction
 
 
+# Share of a batch's statistics in the running ones, as in PyTorch.
+cdef float MOMENTUM = 0.1
+
+
 @cython.final
 cdef class Parameters:
-    """Weights and biases with their two moments, (k + 1, m) a layer, in panels of 64 columns; and averages, if wanted.
+    """Weights, biases and scales with their two moments, (rows, m) a layer, in panels of 64 columns; averages, if wanted.
+
+    Of normalised layers also the running means and variances (2, m), which are not the optimizer's.
 
     Parameters
     ----------
@@ -36,54 +42,78 @@ cdef class Parameters:
     """
 
     def __init__(self, layers, max_norm=None):
-        cdef Py_ssize_t l, offset = 0
+        cdef Py_ssize_t l, offset = 0, floats
+        cdef Layer *layer
         self.max_norm = max_norm or 0
         self.buffers, self.n_layers, self.clip = Buffers(), len(layers), 1
         self.layers = make_layers(layers, self.buffers)
         for l in range(self.n_layers):
             self.count += panel_floats(&self.layers[l])
-            self.n_flat += (self.layers[l].k + 1) * self.layers[l].m
+            self.n_flat += self.layers[l].rows * self.layers[l].m
+            if self.layers[l].normalised:
+                self.n_running += 2 * self.layers[l].panels * self.layers[l].ld
+                self.n_values += 2 * self.layers[l].m
+        self.n_values += self.n_flat
         self.weights, self.moment_1 = self.buffers.floats(self.count), self.buffers.floats(self.count)
         self.moment_2 = self.buffers.floats(self.count)
         for l in range(self.n_layers):
             self.layers[l].weights, self.layers[l].moment_1 = self.weights + offset, self.moment_1 + offset
             self.layers[l].moment_2 = self.moment_2 + offset
             offset += panel_floats(&self.layers[l])
+        self.running, self.batch = self.buffers.floats(self.n_running), self.buffers.floats(self.n_running)
+        offset = 0
+        for l in range(self.n_layers):
+            layer = &self.layers[l]
+            if layer.normalised:
+                floats = layer.panels * layer.ld
+                layer.running, layer.batch = self.running + offset, self.batch + offset
+                layer.dtail, layer.inverse = self.buffers.floats(2 * floats), self.buffers.floats(floats)
+                offset += 2 * floats
         self.zeros = self.buffers.floats(FM_PANEL)
         self.squares = <double *>self.buffers.allocate(sizeof(double) * self.slabs())
 
     # -- Between the caller's flat arrays and panels
 
-    cdef load(self, const float[::1] parameters, moments, step):
-        """Read parameters, moments and, where it is given, the number of steps that made them."""
+    cdef load(self, const float[::1] values, moments, step):
+        """Read parameters and running statistics, moments and, where given, the number of steps that made them."""
         cdef const float[::1] first = moments[0], second = moments[1]
+        cdef const Layer *layer
         cdef Py_ssize_t l
-        self.check_length(parameters, first, second)
+        self.check_lengths(values, first, second)
         for l in range(self.n_layers):
-            pack(self.layers[l].weights, &self.layers[l], parameters)
-            pack(self.layers[l].moment_1, &self.layers[l], first)
-            pack(self.layers[l].moment_2, &self.layers[l], second)
+            layer = &self.layers[l]
+            pack(layer.weights, layer, &values[layer.offset], layer.rows)
+            pack(layer.moment_1, layer, &first[layer.offset], layer.rows)
+            pack(layer.moment_2, layer, &second[layer.offset], layer.rows)
+            if layer.normalised:
+                pack(layer.running, layer, &values[layer.statistics], 2)
         if step is not None:
             self.step = step
 
     cdef load_averages(self, const float[::1] averages, averaged):
         """Read the averages of so many steps."""
+        cdef const Layer *layer
         cdef Py_ssize_t l
-        self.check_length(averages, averages, averages)
+        self.check_length(averages)
         self.set_averages(True)
         for l in range(self.n_layers):
-            pack(self.averages + (self.layers[l].weights - self.weights), &self.layers[l], averages)
+            layer = &self.layers[l]
+            pack(self.averages + (layer.weights - self.weights), layer, &averages[layer.offset], layer.rows)
         self.averaged = averaged
 
-    cdef store(self, float[::1] parameters, moments, averages):
-        """Write parameters, moments and, where there is an array for them, averages."""
+    cdef store(self, float[::1] values, moments, averages):
+        """Write parameters and running statistics, moments and, where there is an array for them, averages."""
         cdef float[::1] first = moments[0], second = moments[1]
+        cdef const Layer *layer
         cdef Py_ssize_t l
-        self.check_length(parameters, first, second)
+        self.check_lengths(values, first, second)
         for l in range(self.n_layers):
-            unpack(parameters, &self.layers[l], self.layers[l].weights)
-            unpack(first, &self.layers[l], self.layers[l].moment_1)
-            unpack(second, &self.layers[l], self.layers[l].moment_2)
+            layer = &self.layers[l]
+            unpack(&values[layer.offset], layer, layer.weights, layer.rows)
+            unpack(&first[layer.offset], layer, layer.moment_1, layer.rows)
+            unpack(&second[layer.offset], layer, layer.moment_2, layer.rows)
+            if layer.normalised:
+                unpack(&values[layer.statistics], layer, layer.running, 2)
         if averages is not None:
             self.unpack_like_weights(averages, self.averages)
 
@@ -95,23 +125,31 @@ cdef class Parameters:
 
     cdef unpack_like_weights(self, float[::1] array, const float *panels):
         """Write what lies as the weights of all layers do."""
+        cdef const Layer *layer
         cdef Py_ssize_t l
-        self.check_length(array, array, array)
+        self.check_length(array)
         for l in range(self.n_layers):
-            unpack(array, &self.layers[l], panels + (self.layers[l].weights - self.weights))
+            layer = &self.layers[l]
+            unpack(&array[layer.offset], layer, panels + (layer.weights - self.weights), layer.rows)
 
-    def check_length(self, const float[::1] first, const float[::1] second, const float[::1] third):
+    def check_length(self, const float[::1] array):
+        """Refuse an array that is not of the parameters' number."""
+        if array.shape[0] != self.n_flat:
+            raise ValueError(f"an array of parameters' averages or gradients must have {self.n_flat} values")
+
+    def check_lengths(self, const float[::1] values, const float[::1] first, const float[::1] second):
         """Refuse arrays that are not of the parameters' number."""
-        if not first.shape[0] == second.shape[0] == third.shape[0] == self.n_flat:
-            raise ValueError(f"arrays of parameters must have {self.n_flat} values")
+        if values.shape[0] != self.n_values or not first.shape[0] == second.shape[0] == self.n_flat:
+            raise ValueError(f"arrays of parameters must have {self.n_values} values, moments {self.n_flat}")
 
     cdef bint is_finite(self):
-        """Whether parameters and moments are."""
-        cdef int weights, first, second
+        """Whether parameters, running statistics and moments are."""
+        cdef int weights, running, first, second
         kernels.is_finite(&weights, self.weights, self.count)
+        kernels.is_finite(&running, self.running, self.n_running)
         kernels.is_finite(&first, self.moment_1, self.count)
         kernels.is_finite(&second, self.moment_2, self.count)
-        return weights and first and second
+        return weights and running and first and second
 
     cdef Py_ssize_t outputs(self) noexcept nogil:
         """Units of the last layer."""
@@ -136,7 +174,7 @@ cdef class Parameters:
         self.constants.beta_2, self.constants.one_minus_beta_2 = self.beta_2, 1 - self.beta_2
         self.constants.epsilon = self.epsilon
         self.constants.clip_value = optimizer.clip_value or 0.0
-        self.l2, self.alpha = optimizer.l2, optimizer.alpha
+        self.l2, self.alpha, self.epsilon_hat = optimizer.l2, optimizer.alpha, optimizer.epsilon_hat
         self.ema = optimizer.ema or 0.0
         self.set_averages(optimizer.ema is not None)
         self.begin_step(batch, self.row_scale)
@@ -151,15 +189,19 @@ cdef class Parameters:
         self.constants.decay = 1 - learning_rate * self.weight_decay
         if self.constants.rule == FM_ADAM:
             correct_bias(&self.constants, learning_rate, self.beta_1, self.beta_2, self.epsilon, self.step + 1)
+            if self.epsilon_hat:
+                self.constants.epsilon = self.epsilon
         self.constants.l2 = self.l2 + self.alpha * row_scale
         self.bias_constants = self.constants
         self.bias_constants.l2 = 0
 
-    cdef void end_step(self) noexcept nogil:
-        """Count a step that is done."""
+    cdef void end_step(self, Py_ssize_t n) noexcept nogil:
+        """Count the step, and take the statistics of its n rows into the running ones; a single row has no variance."""
         self.step += 1
         if self.averages != NULL:
             self.averaged += 1
+        if n > 1:
+            kernels.blend(self.running, self.batch, MOMENTUM, self.n_running)
 
     cdef set_averages(self, bint wanted):
         """Begin to average the parameters over the steps, go on, or forget their averages."""
@@ -176,10 +218,10 @@ cdef class Parameters:
         """The gradient x^T dz of the i-th block of a layer's weights, and the optimizer's step on them."""
         cdef const Layer *layer = &self.layers[l]
         cdef Py_ssize_t blocks = blocks_of(layer, x), row = i % blocks * x.block
-        cdef Py_ssize_t rows = x.block if row + x.block < layer.k else layer.k + 1 - row  # the last ones with the bias
+        cdef Py_ssize_t rows = x.block if row + x.block < layer.k else layer.rows - row  # the last ones with the bias
         update(layer, x, dz, self.zeros, &self.constants, &self.bias_constants, i // blocks, i % blocks, n)
         if self.max_norm == 0:
-            self.average(layer.weights - self.weights + (i // blocks * (layer.k + 1) + row) * layer.ld, rows * layer.ld)
+            self.average(layer.weights - self.weights + (i // blocks * layer.rows + row) * layer.ld, rows * layer.ld)
 
     cdef void make_gradient(self, Py_ssize_t l, const Matrix *x, const Matrix *dz, Py_ssize_t i, Py_ssize_t n,
                             bint add) noexcept nogil:
@@ -200,7 +242,7 @@ cdef class Parameters:
         return (self.count + SLAB - 1) // SLAB
 
     cdef void take(self, Py_ssize_t first, const float *gradient, Py_ssize_t count) noexcept nogil:
-        """The optimizer's step on parameters [first, first + count), in runs of weights and of biases."""
+        """The optimizer's step on parameters [first, first + count), in runs of weights and of biases with scales."""
         cdef const Layer *layer = self.layers
         cdef Py_ssize_t begin = first
         cdef Py_ssize_t place, n
@@ -208,9 +250,9 @@ cdef class Parameters:
         while count > 0:
             while first >= layer.weights - self.weights + panel_floats(layer):
                 layer += 1
-            place = (first - (layer.weights - self.weights)) % ((layer.k + 1) * layer.ld)
+            place = (first - (layer.weights - self.weights)) % (layer.rows * layer.ld)
             is_bias = place >= layer.k * layer.ld
-            n = min(count, (layer.k + is_bias) * layer.ld - place)
+            n = min(count, (layer.rows if is_bias else layer.k) * layer.ld - place)
             kernels.update(self.weights + first, self.moment_1 + first, self.moment_2 + first, gradient, n,
                            &self.bias_constants if is_bias else &self.constants)
             first, gradient, count = first + n, gradient + n, count - n
@@ -220,7 +262,7 @@ cdef class Parameters:
     cdef void constrain(self, Py_ssize_t l, Py_ssize_t panel) noexcept nogil:
         """Hold the norms of a panel's columns of weights within max_norm: the last that is done to them in a step."""
         cdef const Layer *layer = &self.layers[l]
-        cdef Py_ssize_t floats = (layer.k + 1) * layer.ld
+        cdef Py_ssize_t floats = layer.rows * layer.ld
         kernels.constrain(layer.weights + panel * floats, layer.ld, layer.k, width_of(layer.m, panel), self.max_norm)
         self.average(layer.weights - self.weights + panel * floats, floats)
 

@@ -9,7 +9,9 @@ PREDICT_ROWS: int
 
 class FewRows:
     def __init__(
-        self, layers: Sequence[tuple[int, int, int, bool, bool, int, float, float]], parameters: NDArray[np.float32]
+        self,
+        layers: Sequence[tuple[int, int, int, bool, bool, int, int | None, float, float]],
+        parameters: NDArray[np.float32],
     ) -> None: ...
     def logits(self, X: object) -> NDArray[np.float32] | None: ...
     def read(self) -> NDArray[np.float32]: ...
@@ -21,7 +23,7 @@ class FewRows:
 class Predictor:
     def __init__(
         self,
-        layers: Sequence[tuple[int, int, int, bool, bool, int, float, float]],
+        layers: Sequence[tuple[int, int, int, bool, bool, int, int | None, float, float]],
         parameters: NDArray[np.float32],
         n_threads: int,
         rows: Rows | None = None,

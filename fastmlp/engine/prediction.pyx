@@ -69,7 +69,7 @@ cdef class Predictor:
             self.add_activations(self.h + thread * (self.n_layers + 1), STRIP)
         # At once, without another look at what Python does meanwhile: of a network in training this is one whole epoch.
         for l in range(self.n_layers):
-            pack(self.layers[l].weights, &self.layers[l], parameters)
+            pack(self.layers[l].weights, &self.layers[l], &parameters[self.layers[l].offset], self.layers[l].rows)
 
     cdef add_activations(self, Matrix *h, Py_ssize_t rows):
         """Room for the activations of so many rows: h (n_layers + 1), h[l] (rows, k of layer l)."""
@@ -242,12 +242,17 @@ cdef class FewRows:
         cdef Py_ssize_t l
         cdef const Layer *layer
         cdef const float *weights
+        cdef const float *bias
+        cdef const float *statistics
         for l in range(self.n_layers):
             layer, weights = &self.layers[l], &self.parameters[self.layers[l].offset]
             if l == self.n_layers - 1:
                 kernels.row_product(out, x, weights, layer.k, layer.m)
             else:
                 kernels.row_product(h[l % 2], x, weights, layer.k, layer.m)
+                if layer.normalised:
+                    bias, statistics = weights + layer.k * layer.m, &self.parameters[layer.statistics]
+                    kernels.normalise_row(h[l % 2], bias, bias + layer.m, statistics, statistics + layer.m, layer.m)
                 kernels.activate(h[l % 2], layer.m, layer.activation)
                 x = h[l % 2]
 

@@ -8,11 +8,13 @@ from fastmlp.engine.team cimport Times
 cdef enum Kind:
     GATHER          # rows of the batch
     FORWARD         # a strip of rows of a panel of outputs
+    NORMALISE       # a panel of them, which were sums alone, and the activation
     OUTPUT          # a strip of rows of the outputs, their loss and its gradient
     LOSS            # of a strip of rows, and its gradient
     COST            # the sum of a part's losses
     COLUMNS         # inputs made ready for their gradient: lists, or a tile transposed
     BACKWARD        # a strip of rows of a panel of gradients
+    NORMALISE_BACKWARD  # a panel of them, back through the normalisation
     UPDATE          # gradient of a block of weights, and the optimizer's step on them
     GRADIENT        # the same gradient, stored
     ADD_GRADIENT    # or added to what is stored

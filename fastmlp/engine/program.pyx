@@ -14,8 +14,8 @@ from collections import Counter
 from fastmlp.engine.matrix cimport Buffers
 
 KINDS = (
-    "gather", "forward", "output", "loss", "cost", "columns", "backward", "update", "gradient", "add gradient", "norm",
-    "apply", "constrain", "chain", "sum", "cut",
+    "gather", "forward", "normalise", "output", "loss", "cost", "columns", "backward", "normalise backward", "update",
+    "gradient", "add gradient", "norm", "apply", "constrain", "chain", "sum", "cut",
 )
 
 # Rows of a task at most, about: 512 rows of a panel of outputs, 128 KB, are added to while blocks of weights pass. With
@@ -38,9 +38,10 @@ def layered_step(layers, rows, capacity, n_threads, slabs, *, whole=False, norm=
                  cut_at_gradient=False):
     """One layer after the other, the threads sharing its panels.
 
-    `layers` has, for each, the panels of its inputs and of its units, the blocks of its weights' rows, and the tasks
-    that list its inputs by column. A batch of more rows than `capacity` goes in parts, whose gradients are added up,
-    and so does one whose gradient is wanted as a whole; of any other, each gradient goes straight into its update.
+    `layers` has, for each, the panels of its inputs and of its units, the blocks of its weights' rows, the tasks that
+    list its inputs by column, and whether it is normalised. A batch of more rows than `capacity` goes in parts, whose
+    gradients are added up, and so does one whose gradient is wanted as a whole; of any other, each gradient goes
+    straight into its update.
     """
     parts = -(-rows // capacity)
     whole = whole or norm or cut_at_gradient or parts > 1
@@ -65,14 +66,20 @@ def constraint(layers):
 def forward_phases(layers, n, n_threads, cut_at_loss):
     """Phases, of lists of tasks, that take n rows forward and through the loss.
 
-    Beside each layer its inputs are made ready for their gradient, by column.
+    Beside each layer its inputs are made ready for their gradient, by column. The statistics of a normalised layer are
+    of all rows: one task a panel.
     """
     last = len(layers) - 1
     yield [strips(GATHER, 0, 1, n, n_threads)]
-    for l, (_, panels, _, columns) in enumerate(layers):
+    for l, (_, panels, _, columns, normalised) in enumerate(layers):
+        turned = [(COLUMNS, l, i, 0, n) for i in range(columns)]
+        if normalised:
+            yield [strips(FORWARD, l, panels, n, n_threads)]
+            yield [[(NORMALISE, l, panel, 0, n) for panel in range(panels)], turned]
+            continue
         # A narrow output goes straight into the loss: a strip of rows has it whole.
         kind = OUTPUT if l == last and panels == 1 and not cut_at_loss else FORWARD
-        yield [strips(kind, l, panels, n, n_threads), [(COLUMNS, l, i, 0, n) for i in range(columns)]]
+        yield [strips(kind, l, panels, n, n_threads), turned]
     if cut_at_loss:
         yield [[(CUT, 0, 0, 0, 0)]]
     elif layers[last][1] > 1:
@@ -82,14 +89,16 @@ def forward_phases(layers, n, n_threads, cut_at_loss):
 def backward_phases(layers, n, n_threads, kind):
     """Phases, of lists of tasks, that take n rows back.
 
-    The weights of a layer, through which they have gone, take their gradient beside the layer below.
+    The weights of a layer, through which they have gone, take their gradient beside what comes next.
     """
-    for l in range(len(layers) - 1, -1, -1):
-        lists = [[(COST, 0, 0, 0, n)]] if l == len(layers) - 1 else [weight_tasks(layers, l + 1, n, kind)]
-        if l > 0:
-            yield [*lists, strips(BACKWARD, l, layers[l][0], n, n_threads)]
-        else:
-            yield [*lists, weight_tasks(layers, 0, n, kind)]
+    ready = [(COST, 0, 0, 0, n)]
+    for l in range(len(layers) - 1, 0, -1):
+        yield [ready, strips(BACKWARD, l, layers[l][0], n, n_threads)]
+        ready = weight_tasks(layers, l, n, kind)
+        if layers[l - 1][4]:
+            yield [[(NORMALISE_BACKWARD, l - 1, panel, 0, n) for panel in range(layers[l][0])], ready]
+            ready = []
+    yield [ready, weight_tasks(layers, 0, n, kind)]
 
 
 def weight_tasks(layers, l, n, kind):

@@ -85,6 +85,14 @@ cdef extern from "fastmlp.h" nogil:
                              const fm_noise *how) noexcept nogil
         void (*drop_backward)(float *dh, float *plain, const float *h, ptrdiff_t count,
                               const fm_noise *how) noexcept nogil
+        void (*normalise)(float *x, float *h, ptrdiff_t ld, float *mean, float *variance, float *inverse,
+                          const float *scale, const float *bias, ptrdiff_t n, ptrdiff_t width) noexcept nogil
+        void (*normalise_backward)(float *dh, ptrdiff_t ld, float *dbias, float *dscale, const float *x,
+                                   const float *inverse, const float *scale, ptrdiff_t n,
+                                   ptrdiff_t width) noexcept nogil
+        void (*normalise_row)(float *h, const float *bias, const float *scale, const float *mean,
+                              const float *variance, ptrdiff_t m) noexcept nogil
+        void (*blend)(float *x, const float *other, float share, ptrdiff_t n) noexcept nogil
         void (*loss)(float *logits, float *losses, ptrdiff_t ld, const int64_t *labels, const float *targets,
                      const float *scale, ptrdiff_t n, ptrdiff_t m, int kind) noexcept nogil
         void (*softmax)(float *probabilities, ptrdiff_t ld, ptrdiff_t n, ptrdiff_t m) noexcept nogil

@@ -14,9 +14,11 @@ class Trainer(Team):
     n_batches: int
     at_cut: bool
     cost: float
+    total_cost: float
+    cost_before: float
     def __init__(
         self,
-        layers: Sequence[tuple[int, int, int, bool, bool, int, float, float]],
+        layers: Sequence[tuple[int, int, int, bool, bool, int, int | None, float, float]],
         loss: int | None,
         batch_size: int,
         n_threads: int,
@@ -25,12 +27,12 @@ class Trainer(Team):
         cut_at_gradient: bool = False,
     ) -> None: ...
     def load(
-        self, parameters: NDArray[np.float32], moments: Sequence[NDArray[np.float32]], step: int | None = None
+        self, values: NDArray[np.float32], moments: Sequence[NDArray[np.float32]], step: int | None = None
     ) -> None: ...
     def load_averages(self, averages: NDArray[np.float32], averaged: int) -> None: ...
     def store(
         self,
-        parameters: NDArray[np.float32],
+        values: NDArray[np.float32],
         moments: Sequence[NDArray[np.float32]],
         averages: NDArray[np.float32] | None = None,
     ) -> None: ...

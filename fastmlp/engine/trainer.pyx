@@ -15,12 +15,12 @@ import numpy as np
 from fastmlp.engine.program import chained_step, constraint, layered_step
 
 from fastmlp.engine.batch cimport Batch
-from fastmlp.engine.layer cimport Layer, backward, forward
+from fastmlp.engine.layer cimport Layer, backward, forward, normalise, normalise_backward
 from fastmlp.engine.matrix cimport Matrix, turn
 from fastmlp.engine.parameters cimport Parameters
 from fastmlp.engine.program cimport (
-    ADD_GRADIENT, APPLY, BACKWARD, CHAIN, COLUMNS, CONSTRAIN, COST, CUT, FORWARD, GATHER, LOSS, NORM, OUTPUT, SUM,
-    UPDATE, Phase, Program, Task,
+    ADD_GRADIENT, APPLY, BACKWARD, CHAIN, COLUMNS, CONSTRAIN, COST, CUT, FORWARD, GATHER, LOSS, NORM, NORMALISE,
+    NORMALISE_BACKWARD, OUTPUT, SUM, UPDATE, Phase, Program, Task,
 )
 from fastmlp.engine.rows cimport Rows
 from fastmlp.engine.table cimport fm_flush_denormals, fm_restore_denormals
@@ -42,6 +42,32 @@ cdef Py_ssize_t MOST_PART_ROWS = 4096
 cdef Py_ssize_t chains_of(Py_ssize_t rows) noexcept:
     """How many chains take a batch of so many rows."""
     return min((rows + CHAIN_ROWS - 1) // CHAIN_ROWS, MOST_CHAINS)
+
+
+cdef Py_ssize_t capacity_of(Parameters parameters, Py_ssize_t batch_size):
+    """Rows of a part of such a batch, at most; a network that is normalised takes its statistics from the whole."""
+    cdef Py_ssize_t l, widest = 1
+    if parameters.n_running > 0:
+        return batch_size
+    for l in range(1, parameters.n_layers):
+        widest = max(widest, parameters.layers[l].k)
+    return min(batch_size, max(FEWEST_PART_ROWS, min(MOST_PART_ROWS, PART_BYTES // (8 * widest))))
+
+
+cdef bint worth_chaining(Parameters parameters, Rows rows):
+    """Whether the network is small, and no layer waits for all rows."""
+    return (not rows.listed and not rows.masked and parameters.n_running == 0
+            and parameters.count <= CHAIN_PARAMETERS)
+
+
+cdef check_order(const int64_t[::1] order, Py_ssize_t n):
+    """Refuse an order that is empty, or has numbers that none of n rows has."""
+    cdef int64_t least = 0, most = 0
+    cdef Py_ssize_t i
+    for i in range(order.shape[0]):
+        least, most = min(least, order[i]), max(most, order[i])
+    if order.shape[0] == 0 or least < 0 or most >= n:
+        raise ValueError(f"order must have at least one row, all from 0 to {n - 1}")
 
 
 @cython.final
@@ -66,8 +92,7 @@ cdef class Trainer(Team):
 
     cdef Parameters parameters
     cdef Batch at_hand                      # rows of the batch, or of a part of it
-    cdef readonly Py_ssize_t batch          # of the epoch: how many are done
-    cdef readonly Py_ssize_t n_batches
+    cdef readonly Py_ssize_t batch, n_batches   # of the epoch: how many are done, and are to be
     cdef readonly bint at_cut               # the step at hand waits for Python
     cdef Py_ssize_t batch_size
     cdef Py_ssize_t capacity, part_rows     # rows of a part of a batch, at most; of a whole batch's last part
@@ -76,18 +101,18 @@ cdef class Trainer(Team):
     # The epoch
     cdef Rows rows
     cdef const int64_t[::1] order
-    cdef double total_cost
+    cdef readonly double total_cost, cost_before    # of its batches so far; without the last one
     # The program for a whole batch and, where the last one is smaller, for that one; and where it stands
     cdef Program whole, last
     cdef Py_ssize_t last_rows, phase
     cdef const Phase *now
 
     def __init__(self, layers, loss, Py_ssize_t batch_size, int n_threads, *, max_norm=None, cut_at_gradient=False):
-        cdef Py_ssize_t widest = max([k for k, *_ in layers[1:]], default=1), parts
+        cdef Py_ssize_t parts
         self.parameters = Parameters(layers, max_norm)
         self.batch_size, self.n_threads, self.cut_at_gradient = batch_size, n_threads, cut_at_gradient
         self.loss = -1 if loss is None else loss
-        self.capacity = min(batch_size, max(FEWEST_PART_ROWS, min(MOST_PART_ROWS, PART_BYTES // (8 * widest))))
+        self.capacity = capacity_of(self.parameters, batch_size)
         parts = (batch_size + self.capacity - 1) // self.capacity
         self.part_rows = batch_size - batch_size * (parts - 1) // parts
 
@@ -108,17 +133,17 @@ cdef class Trainer(Team):
         """Steps that are in the averages of the parameters."""
         return self.parameters.averaged
 
-    def load(self, parameters, moments, step=None):
+    def load(self, values, moments, step=None):
         """Read the network, the optimizer's state and, where it is given, the number of its steps."""
-        self.parameters.load(parameters, moments, step)
+        self.parameters.load(values, moments, step)
 
     def load_averages(self, averages, averaged):
         """Read the averages of the parameters over so many steps."""
         self.parameters.load_averages(averages, averaged)
 
-    def store(self, parameters, moments, averages=None):
+    def store(self, values, moments, averages=None):
         """Write the network, the optimizer's state and averages as they are after the last whole batch."""
-        self.parameters.store(parameters, moments, averages)
+        self.parameters.store(values, moments, averages)
 
     def store_gradient(self, gradient):
         """Write the gradient of the batch whose step is cut before the optimizer takes it."""
@@ -138,8 +163,8 @@ cdef class Trainer(Team):
         cdef Py_ssize_t sets = 1, strip = self.capacity, capacity = self.capacity, chains
         rows.check(self.parameters.layers[0].k, self.parameters.outputs(), self.loss >= 0)
         self.rows, self.whole, self.last, self.clipped = rows, None, None, self.parameters.clip_norm > 0
-        self.chained = (not rows.listed and not rows.masked and self.loss >= 0 and not self.cut_at_gradient
-                        and not self.clipped and self.parameters.count <= CHAIN_PARAMETERS)
+        self.chained = (self.loss >= 0 and not self.cut_at_gradient and not self.clipped
+                        and worth_chaining(self.parameters, rows))
         if self.chained:
             capacity, chains = self.batch_size, chains_of(self.batch_size)
             strip = max(min(capacity, CHAIN_ROWS), (capacity + MOST_CHAINS - 1) // MOST_CHAINS)
@@ -177,12 +202,8 @@ cdef class Trainer(Team):
             There is none, or one that the rows do not have.
         """
         cdef Py_ssize_t n = order.shape[0], i
-        cdef int64_t least = 0, most = 0
         cdef uint64_t denormals
-        for i in range(n):
-            least, most = min(least, order[i]), max(most, order[i])
-        if n == 0 or least < 0 or most >= rows.n:
-            raise ValueError(f"order must have at least one row, all from 0 to {rows.n - 1}")
+        check_order(order, rows.n)
         if rows is not self.rows or self.clipped != (self.parameters.clip_norm > 0):
             self.make_room(rows)
         self.n_batches = (n + self.batch_size - 1) // self.batch_size
@@ -221,7 +242,7 @@ cdef class Trainer(Team):
             self.parameters.choose_clip()
         if not self.enter(self.phase + 1):
             self.batch += 1
-            self.parameters.end_step()
+            self.parameters.end_step(min(self.batch_size, self.order.shape[0] - (self.batch - 1) * self.batch_size))
             self.steps -= 1
             if self.batch < self.n_batches:
                 self.begin()
@@ -244,6 +265,7 @@ cdef class Trainer(Team):
         """The batch's first phase, the scale of its losses, the optimizer's constants, which lists are worth making."""
         cdef Py_ssize_t first = self.batch * self.batch_size
         self.enter(0)
+        self.cost_before = self.total_cost
         self.at_hand.weigh(&self.order[first], min(self.batch_size, self.order.shape[0] - first))
         self.parameters.begin_step(self.batch, self.at_hand.row_scale)
         self.at_hand.choose_forms(self.part_rows if self.batch > 0 else 0)
@@ -269,6 +291,8 @@ cdef class Trainer(Team):
             self.at_hand.gather(h, task.first, self.part(), task.first, task.n, thread)
         elif task.kind == FORWARD:
             forward(layer, &h[l], &h[l + 1], self.part(), index, task.first, task.n)
+        elif task.kind == NORMALISE:
+            normalise(layer, &h[l + 1], self.part(), index, task.n)
         elif task.kind == OUTPUT:
             forward(layer, &h[l], &h[l + 1], self.part(), 0, task.first, task.n)
             self.at_hand.compute_loss(self.loss, &h[l + 1], task.first, task.first, task.n)
@@ -280,6 +304,8 @@ cdef class Trainer(Team):
             turn(&h[l], index, task.n)
         elif task.kind == BACKWARD:
             backward(layer, layer - 1, &dz[l + 1], &h[l], &dz[l], self.parameters.zeros, index, task.first, task.n)
+        elif task.kind == NORMALISE_BACKWARD:
+            normalise_backward(layer, &h[l + 1], &dz[l + 1], index, task.n)
         elif task.kind == APPLY:
             self.parameters.apply(index)
         elif task.kind == NORM:

@@ -6,9 +6,8 @@ import contextlib
 import json
 import os
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BufferedIOBase
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,10 +18,11 @@ from fastmlp.arrays import Float32
 from fastmlp.errors import FileFormatError
 from fastmlp.files import safetensors
 from fastmlp.files.atomic import replacing
-from fastmlp.files.sequential import Dense, dense_layers
-from fastmlp.layers import Layer, layout, views
+from fastmlp.files.sequential import NORMALISATION, Dense, dense_layers
+from fastmlp.layers import Layer, layers_of, views
 from fastmlp.losses import LOSSES
 from fastmlp.network import MLP
+from fastmlp.normalisation import folded
 
 __all__ = ["RUN", "contents", "load", "read", "reading", "save"]
 
@@ -36,22 +36,31 @@ _ARGUMENTS = {
     "activation": (str, list),
     "loss": (str,),
     "init": (str, list),
-    "max_norm": (float, type(None)),
     "seed": (int,),
 }
 _FIELDS: dict[str, tuple[type, ...]] = {**_ARGUMENTS, "crc32": (int,)}
 # Those that are there where they are not 0.
-_NOISE = {"dropout": (float, list), "input_dropout": (float,), "noise": (float, list), "input_noise": (float,)}
+_OPTIONAL: dict[str, tuple[type, ...]] = {
+    "batch_norm": (bool,),
+    "dropout": (float, list),
+    "input_dropout": (float,),
+    "noise": (float, list),
+    "input_noise": (float,),
+    "max_norm": (float,),
+}
 
 
-def save(network: MLP, path: str | bytes | os.PathLike[str]) -> None:
+def save(network: MLP, path: str | bytes | os.PathLike[str], *, fold: bool = False) -> None:
     """Save a network to a safetensors file.
 
-    The file holds float32 tensors ``"0.weight"`` (m, k), ``"0.bias"`` (m,), ``"2.weight"``, ``"2.bias"``
-    and so on, numbered by twice the layer. Its metadata key ``"fastmlp"`` has the constructor's arguments as JSON,
-    and a checksum of them and of the tensors, by which ``load`` finds damage. PyTorch's
-    ``Sequential(Linear, ReLU, Linear, ...)`` takes the file as it stands:
+    The file holds float32 tensors ``"0.weight"`` (m, k), ``"0.bias"`` (m,), ``"2.weight"`` and so on. Its metadata key
+    ``"fastmlp"`` has the constructor's arguments as JSON, and a checksum of them and of the tensors, by which ``load``
+    finds damage. PyTorch's ``Sequential(Linear, ReLU, Linear, ...)`` takes the file as it stands:
     ``model.load_state_dict(safetensors.torch.load_file(path))``.
+
+    With ``batch_norm`` it is that of ``Sequential(Linear, BatchNorm1d, ReLU, Linear, ...)``: ``"1.weight"`` and
+    ``"1.bias"``, the scale and the shift, ``"1.running_mean"`` and ``"1.running_var"``, all (m,), then ``"3.weight"``
+    and so on; ``"0.bias"``, which the normalisation would take off again, is zeros.
 
     The file appears whole or not at all: an interrupted save leaves the one that was there. What the save of a
     process that was killed has left in the folder, ``fastmlp-*.tmp``, the next save there removes.
@@ -63,11 +72,13 @@ def save(network: MLP, path: str | bytes | os.PathLike[str]) -> None:
         taken than that.
     path
         The file, replaced if it exists. No extension is added.
+    fold
+        Write the plain network that a normalised one is in prediction.
 
     Raises
     ------
     TypeError, ValueError
-        The path is none.
+        The path is none, or fold no bool.
     ValueError
         A weight or a bias is NaN or infinite: what ``load`` would refuse is not written.
     OSError
@@ -84,15 +95,15 @@ def save(network: MLP, path: str | bytes | os.PathLike[str]) -> None:
     ...     fastmlp.load(path).layer_sizes
     (4, 3, 2)
     """
-    path = checks.path("path", path)
+    path, fold = checks.path("path", path), checks.boolean("fold", fold)
     # A copy of one epoch, so that what is checked, summed up and written is the same, even where another thread trains.
-    tensors, metadata = contents(network, network._few_rows.read())
+    tensors, metadata = contents(network, network._few_rows.read(), fold=fold)
     with replacing(path) as stream:
         safetensors.write(stream, tensors, metadata)
 
 
-def contents(network: MLP, parameters: Float32) -> tuple[dict[str, Float32], dict[str, str]]:
-    """Return the tensors and the metadata of a network's file, with these for its parameters.
+def contents(network: MLP, values: Float32, *, fold: bool = False) -> tuple[dict[str, Float32], dict[str, str]]:
+    """Return the tensors and the metadata of a network's file, with these values for its own.
 
     Examples
     --------
@@ -102,9 +113,12 @@ def contents(network: MLP, parameters: Float32) -> tuple[dict[str, Float32], dic
     >>> list(contents(network, network.parameters)[0])
     ['0.weight', '0.bias', '2.weight', '2.bias']
     """
-    tensors = {str(name): view for name, view in _views(network, _names(network), parameters)}
+    layers = network.layers
     fields = {"format": _FORMAT, **{name: getattr(network, name) for name in _ARGUMENTS}}
-    fields |= {name: getattr(network, name) for name in _NOISE if getattr(network, name) != 0}
+    fields |= {name: getattr(network, name) for name in _OPTIONAL if getattr(network, name)}
+    if fold and fields.pop("batch_norm", False):
+        layers, values = folded(layers, values)
+    tensors = {str(name): view for name, view in _views(layers, _names(layers), values)}
     crc32 = _crc32(fields)
     for name, tensor in tensors.items():
         _check_finite(name, tensor)
@@ -129,7 +143,8 @@ def load(
         no others: weights (m, k) and biases (m,), of float64, float32, float16 or bfloat16, with names that differ in
         their numbers and end in ``weight`` and ``bias``, as ``"0.weight"`` or ``"net.fc1.bias"``. The numbers, in
         order, may have gaps, which ``ReLU``, ``Dropout`` and ``Flatten`` leave in the names of a ``Sequential``.
-        Where a layer has no bias, it is 0.
+        Where a layer has no bias, it is 0. Between them may stand those of ``BatchNorm1d``, one after each layer but
+        the last, with the momentum and the epsilon that PyTorch gives it.
     activation
         Of the hidden layers, or of each: such a file does not say it. For a file of ``save`` it may be left out.
     loss
@@ -225,46 +240,68 @@ def read(stream: BufferedIOBase, given: dict[str, Any]) -> MLP:
         _fill(network, layers, stream, tensors)
         return network
     fields = _parse(metadata["fastmlp"])
-    _check(tensors, fields["layer_sizes"])
-    network = MLP._unfilled(**{name: fields[name] for name in (*_ARGUMENTS, *_NOISE) if name in fields})
+    _check(tensors, fields["layer_sizes"], fields.get("batch_norm", False))
+    network = MLP._unfilled(**{name: fields[name] for name in (*_ARGUMENTS, *_OPTIONAL) if name in fields})
     crc32 = fields.pop("crc32")
-    if _fill(network, _names(network), stream, tensors, _crc32(fields)) != crc32:
+    if _fill(network, _names(network.layers), stream, tensors, _crc32(fields)) != crc32:
         raise ValueError("the checksum is wrong: a parameter or a metadata key has changed since the file was saved")
     return network
 
 
 def _fill(
-    network: MLP, names: list[Dense], stream: BufferedIOBase, tensors: Mapping[str, safetensors.Tensor], crc32: int = 0
+    network: MLP,
+    names: Iterable[Dense],
+    stream: BufferedIOBase,
+    tensors: Mapping[str, safetensors.Tensor],
+    crc32: int = 0,
 ) -> int:
-    """Read a network's parameters; return the checksum that goes on from `crc32`."""
-    for name, view in _views(network, names, network.parameters):
+    """Read a network's values; return the checksum that goes on from `crc32`."""
+    for name, view in _views(network.layers, names, network._values):
         if name is None:
             view[...] = 0
             continue
         values = safetensors.read_tensor(stream, name, tensors[name])
         _check_finite(name, values)
+        if name.endswith("running_var") and (values < 0).any():
+            raise ValueError(f"tensor {name!r:.80} has negative values, which no variance is")
         view[...] = values
         crc32 = zlib.crc32(values.data, crc32)
     return crc32
 
 
-def _names(network: MLP) -> list[Dense]:
-    """Return the names in a file of such a network."""
-    return [Dense(f"{2 * i}.weight", f"{2 * i}.bias") for i in range(len(network.layers))]
+def _names(layers: Iterable[Layer]) -> Iterator[Dense]:
+    """Yield the names in a file of such a network, in which an activation has a number, and a normalisation one."""
+    number = 0
+    for layer in layers:
+        yield Dense(f"{number}.weight", f"{number}.bias", f"{number + 1}" if layer.normalised else None)
+        number += 2 + layer.normalised
 
 
-def _views(network: MLP, names: list[Dense], parameters: Float32) -> Iterator[tuple[str | None, Float32]]:
+def _views(layers: Sequence[Layer], names: Iterable[Dense], values: Float32) -> Iterator[tuple[str | None, Float32]]:
     """Yield the name and the values of each tensor, shaped as in the file."""
-    weights, biases = (views(network.layers, parameters, name) for name in ("weights", "bias"))
+    weights, biases = (views(layers, values, name) for name in ("weights", "bias"))
+    normalisations = zip(*(views(layers, values, name) for name in NORMALISATION), strict=True)
     for name, weight, bias in zip(names, weights, biases, strict=True):
         yield name.weight, weight.T
-        yield name.bias, bias
+        if name.norm is None:
+            yield name.bias, bias
+            continue
+        normalisation = dict(zip(NORMALISATION, next(normalisations), strict=True))
+        for kind, view in normalisation.items():
+            yield f"{name.norm}.{NORMALISATION[kind]}", view
+        # What a layer adds to its sums, if another program's file has that, their mean has, too.
+        added = np.zeros_like(bias)
+        yield name.bias, added
+        normalisation["running_mean"] -= added
 
 
-def _shapes(layer_sizes: list[int]) -> Iterator[tuple[str, list[int]]]:
+def _shapes(layers: Sequence[Layer]) -> Iterator[tuple[str, list[int]]]:
     """Yield the name and the shape of each tensor in the file of such a network."""
-    for layer, name, _, shape in layout(Layer(k, m, "identity") for k, m in pairwise(layer_sizes)):
-        yield f"{2 * layer}.{'weight' if name == 'weights' else name}", list(reversed(shape))
+    for layer, name in zip(layers, _names(layers), strict=True):
+        yield name.weight, [layer.units, layer.inputs]
+        yield str(name.bias), [layer.units]
+        for kind in NORMALISATION.values() if name.norm else ():
+            yield f"{name.norm}.{kind}", [layer.units]
 
 
 def _foreign(tensors: Mapping[str, safetensors.Tensor], given: dict[str, Any]) -> tuple[list[Dense], dict[str, Any]]:
@@ -278,7 +315,7 @@ def _foreign(tensors: Mapping[str, safetensors.Tensor], given: dict[str, Any]) -
             "metadata key 'fastmlp' is missing: for dense layers that another program saved, such as PyTorch, "
             f"give activation=, one of {', '.join(ACTIVATIONS)}"
         )
-    return layers, {"layer_sizes": layer_sizes, **given}
+    return layers, {"layer_sizes": layer_sizes, "batch_norm": layers[0].norm is not None, **given}
 
 
 def _parse(text: str) -> dict[str, Any]:
@@ -293,9 +330,9 @@ def _parse(text: str) -> dict[str, Any]:
     version = fields.get("format")
     if type(version) is not int or version != _FORMAT:
         raise ValueError(f"metadata key 'format' must be {_FORMAT}, the one that is known, got {version!r:.80}")
-    if wrong := (fields.keys() - _NOISE.keys()) ^ {"format", *_FIELDS}:
+    if wrong := (fields.keys() - _OPTIONAL.keys()) ^ {"format", *_FIELDS}:
         raise ValueError(f"metadata keys must be {', '.join(_FIELDS)}; missing or unknown: {sorted(wrong)}")
-    for name, wanted in {**_FIELDS, **_NOISE}.items():
+    for name, wanted in {**_FIELDS, **_OPTIONAL}.items():
         if name in fields and type(fields[name]) not in wanted:
             types = " or ".join(kind.__name__ for kind in wanted)
             raise ValueError(f"metadata key {name!r} must be {types}, got {fields[name]!r:.80}")
@@ -307,10 +344,10 @@ def _parse(text: str) -> dict[str, Any]:
     return fields
 
 
-def _check(tensors: Mapping[str, safetensors.Tensor], layer_sizes: list[int]) -> None:
+def _check(tensors: Mapping[str, safetensors.Tensor], layer_sizes: list[int], batch_norm: bool) -> None:
     """Compare the tensors in the file with what the network needs, before anything of its size exists."""
     left = set(tensors)
-    for name, shape in _shapes(layer_sizes):
+    for name, shape in _shapes(layers_of(layer_sizes, "identity", batch_norm=batch_norm)):
         if name not in left:
             raise ValueError(f"tensor {name!r} is missing")
         left.remove(name)

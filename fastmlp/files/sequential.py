@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
 from fastmlp.files.safetensors import DTYPES, Tensor
 
-__all__ = ["Dense", "dense_layers"]
+__all__ = ["NORMALISATION", "Dense", "dense_layers"]
+
+# What `fastmlp.layers` calls the numbers of a normalised layer, and PyTorch's BatchNorm1d.
+NORMALISATION = {
+    "scale": "weight",
+    "bias": "bias",
+    "running_mean": "running_mean",
+    "running_variance": "running_var",
+}
+# How many batches it has seen, which nothing depends on.
+COUNTER = "num_batches_tracked"
 
 
 class Dense(NamedTuple):
     """The names of a layer's tensors: weights (m, k) and bias (m,), where it has one.
 
+    And, where a normalisation comes after it, what stands before ".weight" and so on in the names of that.
+
     Examples
     --------
     >>> from fastmlp.files.sequential import Dense
     >>> Dense("0.weight", bias=None)
-    Dense(weight='0.weight', bias=None)
+    Dense(weight='0.weight', bias=None, norm=None)
     """
 
     weight: str
     bias: str | None
+    norm: str | None = None
 
 
 def dense_layers(tensors: Mapping[str, Tensor]) -> tuple[list[Dense], list[int]]:
@@ -44,16 +57,23 @@ def dense_layers(tensors: Mapping[str, Tensor]) -> tuple[list[Dense], list[int]]
     >>> shapes = {"fc1.weight": [4, 3], "fc1.bias": [4], "fc2.weight": [2, 4]}
     >>> layers, layer_sizes = dense_layers({name: Tensor("F32", shape, 0) for name, shape in shapes.items()})
     >>> layers[1], layer_sizes
-    (Dense(weight='fc2.weight', bias=None), [3, 4, 2])
+    (Dense(weight='fc2.weight', bias=None, norm=None), [3, 4, 2])
     """
     stems = _stems(tensors)
-    layers = []
+    layers: list[Dense] = []
     for stem in sorted(stems, key=_numbers):
         names = stems[stem]
         if "weight" not in names:
-            raise ValueError(f"tensor {names['bias']!r:.80} has no weight beside it")
-        layers.append(Dense(names["weight"], names.get("bias")))
-    _check_types(tensors)
+            raise ValueError(f"tensor {min(names.values())!r:.80} has no weight beside it")
+        if "running_mean" not in names:
+            layers.append(Dense(names["weight"], names.get("bias")))
+        elif missing := set(NORMALISATION.values()) - names.keys():
+            raise ValueError(f"normalisation {stem!r:.80} has no {' and no '.join(sorted(missing))}")
+        elif not layers or layers[-1].norm is not None:
+            raise ValueError(f"normalisation {stem!r:.80} must come after a dense layer")
+        else:
+            layers[-1] = layers[-1]._replace(norm=stem)
+    _check_types(tensors, {f"{layer.norm}.weight" for layer in layers})
     _check_shapes(tensors, layers)
     return layers, [tensors[layers[0].weight].shape[1], *(tensors[layer.weight].shape[0] for layer in layers)]
 
@@ -65,7 +85,7 @@ def _stems(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, str]]:
     stems: dict[str, dict[str, str]] = {}
     for name in tensors:
         stem, _, kind = name.rpartition(".")
-        if kind not in ("weight", "bias"):
+        if kind not in (*NORMALISATION.values(), COUNTER):
             raise ValueError(f"tensor {name!r:.80} is neither the weight nor the bias of a dense layer")
         stems.setdefault(stem, {})[kind] = name
     first = min(stems)
@@ -77,11 +97,13 @@ def _stems(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, str]]:
     return stems
 
 
-def _check_types(tensors: Mapping[str, Tensor]) -> None:
+def _check_types(tensors: Mapping[str, Tensor], scales: Container[str]) -> None:
     for name, tensor in tensors.items():
+        if name.endswith(f".{COUNTER}"):
+            continue
         if tensor.dtype not in DTYPES:
             raise ValueError(f"tensor {name!r:.80} must be one of {', '.join(DTYPES)}, got {tensor.dtype:.80}")
-        wanted = ["m", "k"] if name.endswith("weight") else ["m"]
+        wanted = ["m", "k"] if name.endswith("weight") and name not in scales else ["m"]
         if len(tensor.shape) != len(wanted):
             raise ValueError(
                 f"tensor {name!r:.80} must have shape [{', '.join(wanted)}], as in a dense layer, got {tensor.shape}"
@@ -89,10 +111,15 @@ def _check_types(tensors: Mapping[str, Tensor]) -> None:
 
 
 def _check_shapes(tensors: Mapping[str, Tensor], layers: list[Dense]) -> None:
-    for weight, bias in layers:
+    if layers[-1].norm is not None or len({layer.norm is None for layer in layers[:-1]}) > 1:
+        raise ValueError("normalisation must come after every dense layer but the last, or after none")
+    for weight, bias, norm in layers:
         m = tensors[weight].shape[0]
-        if bias and tensors[bias].shape != [m]:
-            raise ValueError(f"tensor {bias!r:.80} must have shape [{m}], as {weight!r:.80}, got {tensors[bias].shape}")
+        for name in [bias, *(f"{norm}.{kind}" for kind in NORMALISATION.values() if norm)]:
+            if name and tensors[name].shape != [m]:
+                raise ValueError(
+                    f"tensor {name!r:.80} must have shape [{m}], as {weight!r:.80}, got {tensors[name].shape}"
+                )
     for before, after in pairwise(layers):
         m, k = tensors[before.weight].shape[0], tensors[after.weight].shape[1]
         if k != m:

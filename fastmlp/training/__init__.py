@@ -184,7 +184,7 @@ def _train(progress: Progress, data: _Data, batch_size: int, *, shuffle: bool) -
     network, history = progress.network, progress.history
     state = first_state(network, progress.optimizer)
     trainer, rows = _engine(network, data, batch_size)
-    trainer.load(network.parameters, state.moments, state.step)
+    trainer.load(network._values, state.moments, state.step)
     if state.averages is not None:
         trainer.load_averages(state.averages, state.averaged)
     run = Run(trainer, progress, rows=rows, state=state, validation=data.validation)
@@ -197,6 +197,11 @@ def _train(progress: Progress, data: _Data, batch_size: int, *, shuffle: bool) -
 def _engine(network: MLP, data: _Data, batch_size: int) -> tuple[Trainer, Rows]:
     """The engine for batches of these rows, and the rows as it reads them."""
     batch = min(batch_size, len(data.rows))
+    if network.batch_norm and batch == 1:
+        raise ValueError(
+            f"batch_size must be at least 2 with batch_norm, and X have 2 rows: got batch_size={batch_size} for "
+            f"{len(data.rows)}; one row is its own mean"
+        )
     # Forward, input gradient and weight gradient, in phases that the threads share.
     work = 3 * batch * network.parameters.size / threads.RATE
     seconds = work / (2 * len(network.layers) + 2)

@@ -60,13 +60,13 @@ class Run:
         self.trainer = trainer
         self.rows = rows
         self.optimizer = progress.optimizer
-        # State and, if callbacks may write them, parameters that engine and network have in common since they met.
+        # State and, if callbacks may write them, values that engine and network have in common since they met.
         self.state = state
         self.progress = progress
         self.callbacks = progress.callbacks
         self.watched = any(_watches_batches(callback) for callback in self.callbacks)
         self.written = any(type(callback) not in ONLY_WATCHING for callback in self.callbacks)
-        self.parameters = self.network.parameters.copy() if self.written else None
+        self.values = self.network._values.copy() if self.written else None
         self.validation = validation
 
     def train(self, orders: Iterable[NDArray[np.int64]]) -> None:
@@ -118,8 +118,7 @@ class Run:
         """Add an epoch to the history, and what the network is worth after it."""
         epoch = {"loss": self.trainer.cost, "learning_rate": float(self.rates[-1]), "seconds": seconds}
         if self.validation is not None:
-            averaged = self.state.averages is not None
-            epoch |= self.validation.judge(self.network.averaged() if averaged else self.network)
+            epoch |= self.validation.judge(self.network._judged())
         history = self.progress.history
         history.add({name: epoch[name] for name in history})
 
@@ -157,25 +156,25 @@ class Run:
     def _keep(self) -> None:
         """Give the network what the engine has done since they met."""
         if self.trainer.step > self.state.step:
-            parameters, state = collect(self.trainer, self.optimizer.rule, self.state)
-            commit(self.network, parameters, state)
+            values, state = collect(self.trainer, self.optimizer.rule, self.state)
+            commit(self.network, values, state)
             self.state = state
             if self.written:
-                self.parameters = self.network._few_rows.read()
+                self.values = self.network._few_rows.read()
 
     def _load(self) -> None:
         """Give the engine what callbacks wrote to the network since they met."""
-        parameters = self.network.parameters
-        if self.parameters is None or np.array_equal(parameters, self.parameters):
+        values = self.network._values
+        if self.values is None or np.array_equal(values, self.values):
             return
-        if not np.isfinite(parameters).all():
-            parameters[:] = self.parameters
+        if not np.isfinite(values).all():
+            values[:] = self.values
             raise ValueError(
                 "parameters of the network must be finite; a callback wrote NaN or infinity to them, and the network "
                 "has them as before"
             )
-        self.parameters = parameters.copy()
-        self.trainer.load(self.parameters, self.state.moments)
+        self.values = values.copy()
+        self.trainer.load(self.values, self.state.moments)
 
 
 def _watches_batches(callback: Callback) -> bool:

@@ -66,7 +66,7 @@ def go_on(progress: Progress, loaded: MLP, run: SavedRun) -> None:
             f"resume must name a checkpoint of a run with the same validation_data and metrics: its history has "
             f"{', '.join(run.history)}, not {', '.join(history)}"
         )
-    commit(progress.network, loaded.parameters, loaded._state)
+    commit(progress.network, loaded._values, loaded._state)
     history.update(run.history)
     for name, value in run.changes.items():
         setattr(progress.optimizer, name, value)

@@ -40,7 +40,7 @@ def first_state(network: MLP, optimizer: Optimizer) -> RunState:
 def collect(trainer: Trainer, rule: str, before: RunState) -> tuple[Callable[[Float32], None], RunState]:
     """Return, for `commit`, what a run by `rule` has reached since it was at `before`.
 
-    That is a function that writes parameters, moments and averages, for the first two of which there is no room but the
+    That is a function that writes values, moments and averages, for the first two of which there is no room but the
     network's, and the state.
 
     Raises
@@ -74,10 +74,11 @@ def collect(trainer: Trainer, rule: str, before: RunState) -> tuple[Callable[[Fl
     return partial(trainer.store, moments=state.moments, averages=averages), state
 
 
-def commit(network: MLP, parameters: Float32 | Callable[[Float32], None], state: RunState | None) -> None:
-    """Make parameters and state the network's own: both of them, whenever Ctrl-C comes.
+def commit(network: MLP, values: Float32 | Callable[[Float32], None], state: RunState | None) -> None:
+    """Make values and state the network's own: both of them, whenever Ctrl-C comes.
 
-    The parameters are an array, or a function that writes them, as `collect` returns it.
+    The values, parameters and running statistics, are an array, or a function that writes them, as `collect` returns
+    it.
 
     Examples
     --------
@@ -89,4 +90,4 @@ def commit(network: MLP, parameters: Float32 | Callable[[Float32], None], state:
     True
     """
     # Python handles signals, and changes threads, at calls and where it jumps back, so at none of what this line does.
-    network._few_rows[:], network._state = parameters, state
+    network._few_rows[:], network._state = values, state

@@ -382,7 +382,7 @@ def test_sizes_that_are_not_in_the_file_cost_no_memory(saved, layer_sizes):
     try:
         with pytest.raises(FileFormatError, match=r"tensor '0\.weight' must have shape"):
             load(saved)
-        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
     finally:
         tracemalloc.stop()
 

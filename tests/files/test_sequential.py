@@ -137,8 +137,9 @@ def test_one_output_needs_another_loss(path):
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({"1.running_mean": np.zeros(4, np.float32)}, "tensor '1.running_mean' is neither the weight nor the bias"),
-        ({"1.num_batches_tracked": np.array(3)}, "tensor '1.num_batches_tracked' is neither"),
+        ({"1.running_max": np.zeros(4, np.float32)}, "tensor '1.running_max' is neither the weight nor the bias"),
+        ({"1.running_mean": np.zeros(4, np.float32)}, "tensor '1.running_mean' has no weight beside it"),
+        ({"1.num_batches_tracked": np.array(3)}, "tensor '1.num_batches_tracked' has no weight"),
         ({"1.weight": np.ones(4, np.float32)}, r"tensor '1.weight' must have shape \[m, k\], .*, got \[4\]"),  # norms
         (
             {"1.weight": np.ones((4, 4, 3, 3), np.float32)},

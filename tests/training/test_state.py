@@ -150,7 +150,7 @@ def test_what_pickle_is_given_is_of_one_moment():
     given = net.__getstate__()
     fit(net)
     assert given["_state"].epoch == net._state.epoch - 2
-    own, others = (net.parameters, *net._state.moments), (given["_parameters"], *given["_state"].moments)
+    own, others = (net.parameters, *net._state.moments), (given["_values"], *given["_state"].moments)
     for mine, its in zip(own, others, strict=True):
         assert not np.shares_memory(mine, its)
         assert (mine != its).any()

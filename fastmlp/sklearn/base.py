@@ -1,0 +1,282 @@
+"""What the two estimators have in common: parameters and their ranges, `fit`, and what a fitted one shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from fastmlp.arrays import Float32
+from fastmlp.layers import layout
+from fastmlp.losses import LOSSES
+from fastmlp.network import MLP
+from fastmlp.rows import Targets, checked_rows, checked_weights
+from fastmlp.sklearn import solvers
+
+__all__ = ["BaseMLP", "is_stochastic"]
+
+NONNEGATIVE = Interval(Real, 0, None, closed="left")
+POSITIVE = Interval(Real, 0, None, closed="neither")
+COUNT = Interval(Integral, 1, None, closed="left")
+DECAY = Interval(Real, 0, 1, closed="left")
+
+# First weights are uniform within the root of this factor / (fan_in + fan_out): Glorot & Bengio 2010, equation 16, for
+# activations of slope 1 at 0.
+FACTORS = {"logistic": 2.0}
+
+
+class Arrays(list[Float32]):
+    """Arrays of a network's own memory: what takes the place of one is written into it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp.sklearn.base import Arrays
+    >>> array = np.zeros(2, np.float32)
+    >>> arrays = Arrays([array])
+    >>> arrays[0] = [1, 2]
+    >>> array
+    array([1., 2.], dtype=float32)
+    """
+
+    def __setitem__(self, which: Any, values: Any) -> None:
+        """Write values, of the same shape, into an array, or into some."""
+        if not isinstance(which, slice):
+            which, values = slice(which, which + 1 or None), [values]
+        for array, new in zip(self[which], values, strict=True):
+            if np.shape(new) != array.shape:
+                raise ValueError(f"an array of shape {array.shape} cannot take values of shape {np.shape(new)}")
+            array[...] = new
+
+
+class BaseMLP(BaseEstimator):
+    """Base of the estimators: all but what y is, and what is said of it.
+
+    Examples
+    --------
+    >>> from fastmlp.sklearn import MLPRegressor
+    >>> from fastmlp.sklearn.base import BaseMLP
+    >>> isinstance(MLPRegressor(), BaseMLP)
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "hidden_layer_sizes": ["array-like", COUNT],
+        "activation": [StrOptions({"identity", "logistic", "tanh", "relu"})],
+        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
+        "alpha": [NONNEGATIVE],
+        "batch_size": [StrOptions({"auto"}), COUNT],
+        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+        "learning_rate_init": [POSITIVE],
+        "power_t": [NONNEGATIVE],
+        "max_iter": [COUNT],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [NONNEGATIVE],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [DECAY],
+        "beta_1": [DECAY],
+        "beta_2": [DECAY],
+        "epsilon": [POSITIVE],
+        "n_iter_no_change": [COUNT, Options(Real, {np.inf})],
+        "max_fun": [COUNT],
+        "n_threads": [COUNT, None],
+    }
+
+    network_: MLP
+    classes_: NDArray[Any]
+    n_iter_: int
+    t_: int
+
+    def _take(self, arguments: Mapping[str, Any]) -> None:
+        """Keep the constructor's arguments, its `locals()`, as they are: scikit-learn checks them in `fit`."""
+        for name, value in arguments.items():
+            if name not in ("self", "__class__"):
+                setattr(self, name, value)
+
+    # -- What a fitted one shows
+
+    @property
+    def coefs_(self) -> Arrays:
+        """Weights of each layer, float32 (n_in, n_out): the network's own memory, which may be written to."""
+        return Arrays(self._network().weights)
+
+    @coefs_.setter
+    def coefs_(self, values: Iterable[ArrayLike]) -> None:
+        self.coefs_[:] = list(values)
+
+    @property
+    def intercepts_(self) -> Arrays:
+        """Bias of each layer, float32 (n_out,), as `coefs_`."""
+        return Arrays(self._network().biases)
+
+    @intercepts_.setter
+    def intercepts_(self, values: Iterable[ArrayLike]) -> None:
+        self.intercepts_[:] = list(values)
+
+    @property
+    def n_layers_(self) -> int:
+        """Layers, inputs and outputs included."""
+        return len(self._network().layer_sizes)
+
+    @property
+    def n_outputs_(self) -> int:
+        """Outputs of the network."""
+        return self._network().layer_sizes[-1]
+
+    @property
+    def out_activation_(self) -> str:
+        """Activation of the outputs."""
+        return LOSSES[self._network().loss].output.name
+
+    def _network(self) -> MLP:
+        """The network; before `fit` an AttributeError, so that its attributes are not there."""
+        try:
+            network: MLP = vars(self)["network_"]
+        except KeyError:
+            raise AttributeError(f"this {type(self).__name__} is not fitted yet") from None
+        return network
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    # -- Training
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Any:
+        """Train, from new weights or, with `warm_start`, from those of the last call.
+
+        Parameters
+        ----------
+        X : array or SciPy sparse matrix (n, k)
+        y : array (n,) or (n, n_outputs)
+            Class labels or, of a regressor, values; (n, n_outputs) of a classifier are answers, 0 or 1.
+        sample_weight : array (n,) or None
+            Not negative.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            An argument or a parameter is not what it should be, or training diverged.
+
+        Warns
+        -----
+        ConvergenceWarning
+            `max_iter` came before the end.
+        """
+        return self._fit(X, y, sample_weight, incremental=False)
+
+    def _fit(self, X: Any, y: Any, sample_weight: ArrayLike | None, *, incremental: bool) -> Any:
+        if incremental and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        hidden = _hidden_sizes(self.hidden_layer_sizes)
+        first = not hasattr(self, "network_") or not (self.warm_start or incremental)
+        X, targets = self._validated(X, y, incremental=incremental, reset=first)
+        weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)
+        weights = checked_weights(weights, X.shape[0])
+        random = check_random_state(self.random_state)
+        sizes = (X.shape[1], *hidden, len(self.classes_) if targets.values is None else targets.values.shape[1])
+        if first:
+            self._begin(sizes, random)
+        elif sizes != self.network_.layer_sizes or self.activation != self.network_.activation:
+            raise ValueError(
+                f"the network has layers of {self.network_.layer_sizes} with {self.network_.activation!r} between "
+                f"them, and now hidden_layer_sizes, activation, X and y ask for {sizes} with {self.activation!r}; "
+                "fit with warm_start=False makes a new one"
+            )
+        self.network_.n_threads = self.n_threads
+        try:
+            with np.errstate(over="ignore"):  # what float32 cannot hold: the costs tell
+                solvers.train(self, solvers.Data(X, targets, weights), random, incremental=incremental)
+        except ArithmeticError:
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
+                "preprocessed."
+            ) from None
+        return self
+
+    def _validated(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Targets]:
+        """X checked, and what the network is to say of its rows."""
+        raise NotImplementedError
+
+    def _loss(self) -> str:
+        """The network's loss, a name of `fastmlp.losses.LOSSES`."""
+        raise NotImplementedError
+
+    def _loss_scale(self) -> float:
+        """What scikit-learn's loss is, of the network's."""
+        return 1.0
+
+    def _begin(self, sizes: tuple[int, ...], random: np.random.RandomState) -> None:
+        """Make a new network, of the weights that scikit-learn draws from this random state, and new attributes."""
+        self.network_ = network = MLP._unfilled(
+            sizes, activation=self.activation, loss=self._loss(), n_threads=self.n_threads
+        )
+        factor = FACTORS.get(self.activation, 6.0)
+        for i, _, offset, shape in layout(network.layers):
+            layer = network.layers[i]
+            bound = np.sqrt(factor / (layer.inputs + layer.units))
+            network.parameters[offset : offset + np.prod(shape)] = random.uniform(-bound, bound, shape).ravel()
+        solvers.begin(self)
+
+    # -- Prediction
+
+    def _logits(self, X: Any) -> Float32:
+        """Outputs before the last activation, (n, n_outputs)."""
+        if "network_" not in vars(self):
+            check_is_fitted(self)
+        network = self.network_
+        with np.errstate(over="ignore"):  # what float32 cannot hold, which is told below
+            if type(X) is np.ndarray and X.dtype in (np.float64, np.float32) and not hasattr(self, "feature_names_in_"):
+                logits = network._few_rows.logits(X.astype(np.float32, copy=False))
+                if logits is not None:  # they are a few, and sound
+                    return logits
+            X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+            logits = network._logits(solvers.as_rows(X))
+        if not np.isfinite(logits).all():
+            checked_rows("X", X, network.layer_sizes[0])
+        return logits
+
+    def _outputs(self, X: Any) -> NDArray[Any]:
+        """What the network says, (n, n_outputs): float32 where X is so, else float64."""
+        logits = self._logits(X)
+        outputs = LOSSES[self.network_.loss].output.forward(logits)
+        return outputs.astype(np.float32) if getattr(X, "dtype", None) == np.float32 else outputs
+
+
+def _hidden_sizes(sizes: Any) -> list[int]:
+    found = list(sizes) if isinstance(sizes, Iterable) else [sizes]
+    if any(size <= 0 for size in found):
+        raise ValueError(f"hidden_layer_sizes must be > 0, got {found}.")
+    return found
+
+
+def is_stochastic(estimator: BaseMLP) -> bool:
+    """Whether an estimator has `partial_fit`; an AttributeError says why it has not.
+
+    Examples
+    --------
+    >>> from fastmlp.sklearn import MLPClassifier
+    >>> hasattr(MLPClassifier(solver="lbfgs"), "partial_fit")
+    False
+    """
+    if estimator.solver == "lbfgs":
+        raise AttributeError("partial_fit is only available for stochastic optimizers. lbfgs is not stochastic.")
+    return True

@@ -1,0 +1,126 @@
+"""The regressor: values in, and values out."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import RegressorMixin, _fit_context
+from sklearn.utils import column_or_1d
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import validate_data
+
+from fastmlp.rows import Targets
+from fastmlp.sklearn.base import BaseMLP, is_stochastic
+
+__all__ = ["MLPRegressor"]
+
+
+class MLPRegressor(RegressorMixin, BaseMLP):
+    """scikit-learn's MLPRegressor, trained by fastmlp: its parameters, its attributes, its results.
+
+    What is said of `MLPClassifier` holds for it as well.
+
+    Parameters
+    ----------
+    loss : {"squared_error"}, default "squared_error"
+        Half of the squared error, on average over rows and outputs.
+    hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, power_t, max_iter, \
+shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping, validation_fraction, \
+beta_1, beta_2, epsilon, n_iter_no_change, max_fun, n_threads
+        As in `MLPClassifier`; `early_stopping` judges epochs by R2.
+
+    Attributes
+    ----------
+    network_, coefs_, intercepts_, loss_, best_loss_, loss_curve_, validation_scores_, best_validation_score_, \
+n_iter_, t_, n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_
+        As in `MLPClassifier`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp.sklearn import MLPRegressor
+    >>> X = np.linspace(-1, 1, 50).reshape(-1, 1)
+    >>> regressor = MLPRegressor(hidden_layer_sizes=20, solver="lbfgs", random_state=0).fit(X, X[:, 0] ** 2)
+    >>> regressor.score(X, X[:, 0] ** 2) > 0.99
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseMLP._parameter_constraints,
+        "loss": [StrOptions({"squared_error"})],
+    }
+
+    def __init__(
+        self,
+        loss: str = "squared_error",
+        hidden_layer_sizes: Any = (100,),
+        activation: str = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        n_threads: int | None = None,
+    ) -> None:
+        self._take(locals())
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the value of each row, (n,); of several outputs, (n, n_outputs). float32 for such X, else float64.
+
+        Parameters
+        ----------
+        X : array or SciPy sparse matrix (n, k)
+        """
+        outputs = self._outputs(X)
+        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+    @available_if(is_stochastic)
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> MLPRegressor:
+        """Train for one epoch of these rows, from where training stands, optimizer included.
+
+        Parameters
+        ----------
+        X : array or SciPy sparse matrix (n, k)
+        y : array (n,) or (n, n_outputs)
+        sample_weight : array (n,) or None
+
+        Returns
+        -------
+        self
+        """
+        self._fit(X, y, sample_weight, incremental=True)
+        return self
+
+    def _loss(self) -> str:
+        return str(self.loss)
+
+    def _loss_scale(self) -> float:
+        return 1 / self.n_outputs_  # a mean over the outputs, where the network's is a sum
+
+    def _validated(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Targets]:  # noqa: ARG002
+        X, y = validate_data(self, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=True, reset=reset)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        with np.errstate(over="ignore"):
+            return X, Targets(None, np.require(y.reshape(len(y), -1), np.float32, ["C", "A"]))
