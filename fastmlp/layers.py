@@ -202,12 +202,14 @@ def n_values(layers: Iterable[Layer]) -> int:
     return n_parameters(layers) + sum(2 * layer.units for layer in layers if layer.normalised)
 
 
-def engine_layers(layers: Sequence[Layer]) -> list[tuple[int, int, int, bool, bool, int, int | None, float, float]]:
+def engine_layers(
+    layers: Sequence[Layer], *, folded: bool = False
+) -> list[tuple[int, int, int, bool, bool, int, int | None, float, float]]:
     """Return what the engine reads of each layer: inputs, units, its activation, offsets, dropout, noise.
 
     The activation is its code, whether it makes zeros, and whether its derivative reads the sum before it. The offsets
     are that of the weights, which bias and scale follow, and that of the running mean, which the running variance
-    follows; None where the layer is not normalised.
+    follows; None where the layer is not normalised, or where `fastmlp.normalisation.fold` has made it a plain one.
 
     Examples
     --------
@@ -219,7 +221,7 @@ def engine_layers(layers: Sequence[Layer]) -> list[tuple[int, int, int, bool, bo
     found = []
     for i, layer in enumerate(layers):
         f = ACTIVATIONS[layer.activation]
-        places = offsets[i, "weights"], offsets.get((i, "running_mean"))
+        places = offsets[i, "weights"], None if folded else offsets.get((i, "running_mean"))
         activation = f.code, f.makes_zeros, f.reads == "sum"
         found.append((layer.inputs, layer.units, *activation, *places, layer.dropout, layer.noise))
     return found

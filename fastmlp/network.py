@@ -18,7 +18,7 @@ from fastmlp.engine.rows import Rows
 from fastmlp.initial import INITS, fitting, initial_values
 from fastmlp.layers import Layer, checked_sizes, engine_layers, layers_of, n_parameters, n_values, views
 from fastmlp.losses import LOSSES, SOFTMAX
-from fastmlp.normalisation import folded
+from fastmlp.normalisation import fold
 from fastmlp.optimizers import Optimizer
 from fastmlp.rows import Targets, checked_examples, checked_rows, checked_shapes
 from fastmlp.runs import History, Listener, RunState
@@ -647,10 +647,11 @@ class MLP:
         listed = None
         if isinstance(rows, SparseRows) and rows.is_sparse:
             listed = Rows(rows, self.layers[0].units, n_threads)
-        layers, values = self.layers, self._values
+        values = self._values
         if self.batch_norm:
-            layers, values = folded(layers, self._few_rows.read())
-        predictor = Predictor(engine_layers(layers), values, n_threads, listed)
+            values = self._few_rows.read()
+            fold(self.layers, values)
+        predictor = Predictor(engine_layers(self.layers, folded=True), values, n_threads, listed)
         # Some rows at a time, so that Ctrl-C is heard between them, and what is made float32 takes memory in turn.
         step = max(int(SLICE * n_threads / seconds), PREDICT_ROWS * n_threads)
         for first in range(0, len(rows), step):

@@ -7,19 +7,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from fastmlp.arrays import Float32
-from fastmlp.layers import Layer, n_parameters, views
+from fastmlp.layers import Layer, views
 
-__all__ = ["EPSILON", "folded"]
+__all__ = ["EPSILON", "fold"]
 
 # What normalisation adds to a variance, as PyTorch does.
 EPSILON = 1e-5
 
 
-def folded(layers: Sequence[Layer], values: Float32) -> tuple[tuple[Layer, ...], Float32]:
-    """Return plain layers, and their parameters, that compute what normalised ones do by their running statistics.
+def fold(layers: Sequence[Layer], values: Float32) -> None:
+    """In place: weights and biases become those of plain layers that compute what normalised ones do in prediction.
 
     Ioffe & Szegedy 2015, "Batch normalization: accelerating deep network training by reducing internal covariate
-    shift", algorithm 2, lines 10 and 11. The factors are made in float64, and rounded with the products.
+    shift", algorithm 2, lines 10 and 11. The factors are made in float64. Scales and running statistics stay where
+    they are, and are of no use any more.
 
     Parameters
     ----------
@@ -30,24 +31,18 @@ def folded(layers: Sequence[Layer], values: Float32) -> tuple[tuple[Layer, ...],
     Examples
     --------
     >>> import numpy as np
-    >>> from fastmlp.layers import Layer
-    >>> from fastmlp.normalisation import folded
-    >>> layer = Layer(1, 1, "relu", normalised=True)
-    >>> _, parameters = folded([layer], np.float32([1, 10, 2, 3, 4]))  # weight, bias, scale, mean, variance
-    >>> parameters.round(3)
-    array([1., 7.], dtype=float32)
+    >>> from fastmlp.layers import Layer, views
+    >>> from fastmlp.normalisation import fold
+    >>> layers = [Layer(1, 1, "relu", normalised=True)]
+    >>> values = np.float32([1, 10, 2, 3, 4])  # weight, bias, scale, running mean, running variance
+    >>> fold(layers, values)
+    >>> views(layers, values, "weights")[0].round(3), views(layers, values, "bias")[0].round(3)
+    (array([[1.]], dtype=float32), array([7.], dtype=float32))
     """
-    plain = tuple(layer._replace(normalised=False) for layer in layers)
-    parameters = np.empty(n_parameters(plain), np.float32)
-    weights, biases = (views(plain, parameters, name) for name in ("weights", "bias"))
-    names = ("scale", "running_mean", "running_variance")
-    statistics = zip(*(views(layers, values, name) for name in names), strict=True)
-    for i, layer in enumerate(layers):
-        weights[i][...] = views(layers, values, "weights")[i]
-        biases[i][...] = views(layers, values, "bias")[i]
-        if layer.normalised:
-            scale, mean, variance = (np.float64(statistic) for statistic in next(statistics))
-            factor = scale / np.sqrt(variance + EPSILON)
-            weights[i][...] *= np.float32(factor)
-            biases[i][...] -= mean * factor
-    return plain, parameters
+    normalised = [i for i, layer in enumerate(layers) if layer.normalised]
+    weights, biases = (views(layers, values, name) for name in ("weights", "bias"))
+    statistics = (views(layers, values, name) for name in ("scale", "running_mean", "running_variance"))
+    for i, scale, mean, variance in zip(normalised, *statistics, strict=True):
+        factor = scale / np.sqrt(np.float64(variance) + EPSILON)
+        weights[i][...] *= factor.astype(np.float32)
+        biases[i][...] -= mean * factor

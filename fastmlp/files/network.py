@@ -22,7 +22,7 @@ from fastmlp.files.sequential import NORMALISATION, Dense, dense_layers
 from fastmlp.layers import Layer, layers_of, views
 from fastmlp.losses import LOSSES
 from fastmlp.network import MLP
-from fastmlp.normalisation import folded
+from fastmlp.normalisation import fold as fold_in
 
 __all__ = ["RUN", "contents", "load", "read", "reading", "save"]
 
@@ -78,9 +78,7 @@ def save(network: MLP, path: str | bytes | os.PathLike[str], *, fold: bool = Fal
     Raises
     ------
     TypeError, ValueError
-        The path is none, or fold no bool.
-    ValueError
-        A weight or a bias is NaN or infinite: what ``load`` would refuse is not written.
+        The path is none, or fold no bool; or a value is NaN or infinite: what ``load`` would refuse is not written.
     OSError
         The file cannot be written.
 
@@ -116,9 +114,11 @@ def contents(network: MLP, values: Float32, *, fold: bool = False) -> tuple[dict
     layers = network.layers
     fields = {"format": _FORMAT, **{name: getattr(network, name) for name in _ARGUMENTS}}
     fields |= {name: getattr(network, name) for name in _OPTIONAL if getattr(network, name)}
+    names = _names(layers)
     if fold and fields.pop("batch_norm", False):
-        layers, values = folded(layers, values)
-    tensors = {str(name): view for name, view in _views(layers, _names(layers), values)}
+        fold_in(layers, values)
+        names = _names(layer._replace(normalised=False) for layer in layers)
+    tensors = {str(name): view for name, view in _views(layers, names, values)}
     crc32 = _crc32(fields)
     for name, tensor in tensors.items():
         _check_finite(name, tensor)
