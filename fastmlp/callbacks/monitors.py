@@ -123,7 +123,7 @@ class EarlyStopping(_Monitor):
             progress.network._values[:] = self._values
 
     def get_state(self) -> dict[str, Any]:
-        """Return the best value, how long ago it was, and the parameters of then."""
+        """Return the best value, how long ago it was, and the network's values of then."""
         kept = {} if self._values is None else {"values": self._values}
         return {**super().get_state(), "best_epoch": self.best_epoch, **kept}
 

@@ -64,7 +64,7 @@ class Progress:
 
     def changes(self) -> dict[str, Any]:
         """Return what has been set about the optimizer since `fit` was called, by name."""
-        return {name: value for name, value in vars(self.optimizer).items() if value != self._given[name]}
+        return {name: value for name, value in vars(self.optimizer).items() if value != self._given.get(name)}
 
 
 class Callback:

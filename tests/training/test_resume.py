@@ -107,6 +107,16 @@ def test_on_any_number_of_threads_and_from_sparse_rows(monkeypatch, tmp_path, n_
     assert state(resumed) == state(whole)
 
 
+def test_running_statistics_go_on_and_are_restored(tmp_path, state):
+    path, nets, stops = str(tmp_path / "run"), [network(batch_norm=True) for _ in range(3)], []
+    for net, file, epochs in ((nets[0], None, 60), (nets[1], path, 3), (nets[2], path, 60)):
+        stops.append(EarlyStopping(patience=2))
+        fit(net, file, epochs=epochs, optimizer=Adam(0.05), callbacks=[stops[-1]])
+    assert nets[0]._values.tobytes() == nets[2]._values.tobytes()
+    assert state(nets[0]) == state(nets[2])
+    assert nets[2].evaluate(X[80:], Y[80:])["loss"] == stops[2].best == stops[0].best
+
+
 def test_a_resumed_run_that_had_ended_stays_as_it_ended(tmp_path, state):
     path, stopped = str(tmp_path / "run"), []
     nets = [network() for _ in range(3)]
