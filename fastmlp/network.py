@@ -608,7 +608,8 @@ class MLP:
         """Write the network to a safetensors file, which `fastmlp.load` and PyTorch read; see `fastmlp.files`.
 
         The file does not hold the state of the optimizer nor the epochs done: after `load`, `fit` begins with a new
-        optimizer and the first epoch's order. A pickle holds both, and goes on to the same bits.
+        optimizer and the first epoch's order. A pickle holds both, and goes on to the same bits; so does a checkpoint,
+        by `fit(resume=)`.
 
         Parameters
         ----------
