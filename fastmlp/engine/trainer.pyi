@@ -18,7 +18,7 @@ class Trainer(Team):
     def __init__(
         self,
         layers: Sequence[tuple[int, int, int, bool, bool, int, int | None]],
-        loss: int | None,
+        loss: object,
         batch_size: int,
         n_threads: int,
         *,

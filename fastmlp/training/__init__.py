@@ -17,14 +17,14 @@ from fastmlp.engine.distortion import Distortion as EngineDistortion
 from fastmlp.engine.rows import Rows
 from fastmlp.engine.trainer import Trainer
 from fastmlp.layers import engine_layers
-from fastmlp.losses import LOSSES
+from fastmlp.losses import Custom, loss_of
 from fastmlp.network import MLP
 from fastmlp.optimizers import Optimizer, checked_optimizer
 from fastmlp.rows import Targets, checked_examples, checked_shapes, checked_weights, column_names
 from fastmlp.runs import History, Listener, RunState
 from fastmlp.schedules import try_rates
 from fastmlp.sparse import SparseRows
-from fastmlp.training.loop import Run, orders
+from fastmlp.training.loop import PythonLoss, Run, orders
 from fastmlp.training.state import first_state
 
 __all__ = ["History", "RunState", "fit"]
@@ -138,7 +138,7 @@ def _caution(network: MLP, rows: Array | SparseRows, columns: Sequence[Any], tar
     cautions.about_inputs(rows, columns)
     if targets.labels is not None:
         cautions.about_classes(targets.labels, network.layer_sizes[-1])
-    elif LOSSES[network.loss].targets == "values":
+    elif loss_of(network.loss).targets == "values":
         cautions.about_values(targets.given)
 
 
@@ -165,7 +165,15 @@ def _train(
     trainer, rows = _engine(network, data, batch_size)
     trainer.load(network._values, state.moments, state.step)
     progress = Progress(network, _history(network, data), epochs, -(-rows.n // batch_size), optimizer)
-    run = Run(trainer, progress, callbacks, rows=rows, state=state, validation=data.validation)
+    run = Run(
+        trainer,
+        progress,
+        callbacks,
+        rows=rows,
+        state=state,
+        validation=data.validation,
+        loss=_python_loss(network, data.targets),
+    )
     network._history = progress.history
     run.train(islice(orders(rows.n, network.seed, state.epoch, shuffle), epochs))
     return progress.history
@@ -173,9 +181,15 @@ def _train(
 
 def _history(network: MLP, data: _Data) -> History:
     """Return a history of no epoch yet, with a column for all that there will be."""
-    scores = ["loss", "accuracy"] if LOSSES[network.loss].targets != "values" else ["loss"]
+    scores = [name for name in loss_of(network.loss).scores if name in ("loss", "accuracy")]
     judged = [] if data.validation is None else [f"validation_{name}" for name in scores]
     return History({name: [] for name in ("loss", *judged, "learning_rate", "seconds")})
+
+
+def _python_loss(network: MLP, targets: Targets) -> PythonLoss | None:
+    """What a loss in Python says of rows, by their numbers."""
+    loss = network.loss
+    return (lambda logits, rows: loss.evaluated(logits, targets.given[rows])) if isinstance(loss, Custom) else None
 
 
 def _engine(network: MLP, data: _Data, batch_size: int) -> tuple[Trainer, Rows]:
@@ -192,13 +206,7 @@ def _engine(network: MLP, data: _Data, batch_size: int) -> tuple[Trainer, Rows]:
     if data.distortion is not None:
         seconds = max(seconds, batch * data.rows.shape[1] * PIXEL)
     n_threads = threads.choose(network.n_threads, seconds)
-    rows = Rows(
-        data.rows,
-        network.layers[0].units,
-        n_threads,
-        data.targets.labels,
-        data.targets.values,
-        data.weights,
-        data.distortion,
-    )
-    return Trainer(engine_layers(network.layers), LOSSES[network.loss].code, batch, n_threads), rows
+    loss = loss_of(network.loss)
+    labels, values = (None, None) if loss.code is None else data.targets
+    rows = Rows(data.rows, network.layers[0].units, n_threads, labels, values, data.weights, data.distortion)
+    return Trainer(engine_layers(network.layers), None if loss.code is None else loss, batch, n_threads), rows
