@@ -72,7 +72,7 @@ def profile(workload: Training, threads: int, epochs: int) -> Profile:
     from fastmlp.engine.rows import Rows  # noqa: PLC0415
     from fastmlp.engine.trainer import Trainer  # noqa: PLC0415
     from fastmlp.layers import engine_layers, layers_of, n_parameters, views  # noqa: PLC0415
-    from fastmlp.losses import LOSSES  # noqa: PLC0415
+    from fastmlp.losses import CrossEntropy  # noqa: PLC0415
     from fastmlp.rows import checked_rows  # noqa: PLC0415
 
     if workload.rows % workload.batch_size:
@@ -82,7 +82,7 @@ def profile(workload: Training, threads: int, epochs: int) -> Profile:
     parameters = np.zeros(n_parameters(layers), np.float32)
     for weights, first in zip(views(layers, parameters, "weights"), problem.weights, strict=True):
         weights[...] = first
-    trainer = Trainer(engine_layers(layers), LOSSES["cross_entropy"].code, workload.batch_size, threads)
+    trainer = Trainer(engine_layers(layers), CrossEntropy(), workload.batch_size, threads)
     trainer.load(parameters, [np.zeros_like(parameters)] * 2, 0)
     trainer.set_optimizer(Adam(LEARNING_RATE))
     trainer.time_phases()

@@ -20,11 +20,12 @@ except ImportError as error:
 
     refuse_import(error)
 
-from fastmlp import augment, callbacks, kernels, schedules, training
+from fastmlp import augment, callbacks, kernels, losses, schedules, training
 from fastmlp.config import __version__ as __version__
 from fastmlp.config import show_config
 from fastmlp.datasets import load_mnist
 from fastmlp.errors import DivergenceError, FileFormatError
+from fastmlp.losses import Loss
 from fastmlp.network import MLP
 from fastmlp.optimizers import SGD, Adam, AdamW
 
@@ -40,6 +41,7 @@ __all__ = [
     "kernels",
     "load",
     "load_mnist",
+    "losses",
     "schedules",
     "show_config",
     "training",
@@ -59,7 +61,7 @@ def load(
     path: str | bytes | os.PathLike[str],
     *,
     activation: str | Sequence[str] | None = None,
-    loss: str | None = None,
+    loss: str | Loss | None = None,
 ) -> MLP:
     """Read a network from a safetensors file that `MLP.save` or PyTorch wrote; see `fastmlp.files.load`.
 
@@ -67,7 +69,7 @@ def load(
     ----------
     path : path-like
     activation : str or sequence of str
-    loss : str
+    loss : str or fastmlp.losses.Loss
         For dense layers that PyTorch or another program wrote, where the file does not say them. `loss` is then
         "cross_entropy" by default.
 

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from fastmlp import checks
 from fastmlp.arrays import Float32, Float64
-from fastmlp.losses import LOSSES
+from fastmlp.losses import Loss, loss_of
 from fastmlp.rows import Targets
 
 __all__ = ["weights_of_rows"]
 
 
 def weights_of_rows(
-    class_weight: Mapping[int, float] | str, targets: Targets, m: int, loss: str, sample_weight: Float32 | None
+    class_weight: Mapping[int, float] | str, targets: Targets, m: int, loss: str | Loss, sample_weight: Float32 | None
 ) -> Float32:
     """Return the weight of each row's class, float32 (n,), times the row's own.
 
@@ -30,7 +30,7 @@ def weights_of_rows(
         Labels, one-hot rows or, of one output, answers that are 0 or 1.
     m : int
         Outputs of the network.
-    loss : str
+    loss : str or fastmlp.losses.Loss
     sample_weight : float32 array (n,) or None
 
     Raises
@@ -61,9 +61,9 @@ def weights_of_rows(
     return rows
 
 
-def _classes(targets: Targets, m: int, loss: str) -> tuple[NDArray[np.int64], int]:
+def _classes(targets: Targets, m: int, loss: str | Loss) -> tuple[NDArray[np.int64], int]:
     """Return the label of each row, (n,), and how many labels there can be."""
-    kind, given = LOSSES[loss].targets, targets.given
+    kind, given = loss_of(loss).targets, targets.given
     if targets.labels is not None:
         return targets.labels, m
     if kind == "classes" and np.array_equal(given.max(axis=1), given.sum(axis=1)):

@@ -19,7 +19,7 @@ import fastmlp
 from fastmlp import _arguments, callbacks, threads
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.initial import INITS
-from fastmlp.losses import LOSSES
+from fastmlp.losses import loss_of
 from fastmlp.network import MLP
 from fastmlp.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.runs import History
@@ -223,7 +223,7 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _answers(network: MLP, rows: npt.NDArray[np.float32]) -> Iterator[str]:
-    loss = LOSSES[network.loss]
+    loss = loss_of(network.loss)
     if loss.targets == "classes":
         probabilities = network.predict_proba(rows).max(axis=1)
         for label, probability in zip(network.predict(rows), probabilities, strict=True):

@@ -14,7 +14,7 @@ from fastmlp import arrays, checks, threads
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.arrays import Array, Float32
 from fastmlp.engine import operations, table
-from fastmlp.losses import LOSSES
+from fastmlp.losses import CrossEntropy, Loss, loss_of
 
 __all__ = [
     "activate",
@@ -149,15 +149,13 @@ def relu_backward(dh: Float32, h: Float32, *, out: Float32 | None = None, n_thre
 def activate(z: Float32, activation: str, *, out: Float32 | None = None, n_threads: int | None = None) -> Float32:
     """Return the activation of z, elementwise, within 4 units in the last place.
 
-    Mish is so within 5, and GELU within 8; its tanh form is within 1e-6. Products of z and denormal numbers are as
-    coarse as those are.
+    Mish is so within 5, and GELU within 8; its tanh form is within 1e-6, and coarser are only products of denormals.
 
     Parameters
     ----------
     z : float32 array
         Of any shape.
-    activation : str
-        A name of `fastmlp.activations.ACTIVATIONS`.
+    activation : str, a name of `fastmlp.activations.ACTIVATIONS`
     out : float32 array of that shape, optional
         May be z.
     n_threads : int, optional
@@ -253,10 +251,10 @@ def softmax_cross_entropy(
     >>> loss.round(4), dlogits
     (array([0.6931], dtype=float32), array([[ 0.5, -0.5]], dtype=float32))
     """
-    return _loss_gradient(logits, targets, "cross_entropy", out, n_threads)
+    return _loss_gradient(logits, targets, CrossEntropy(), out, n_threads)
 
 
-def losses(logits: Float32, targets: Array, loss: str, *, n_threads: int | None = None) -> Float32:
+def losses(logits: Float32, targets: Array, loss: str | Loss, *, n_threads: int | None = None) -> Float32:
     """Return the loss of each row.
 
     Parameters
@@ -264,8 +262,8 @@ def losses(logits: Float32, targets: Array, loss: str, *, n_threads: int | None 
     logits : float32 array (n, m)
         Finite.
     targets : int64 array (n,) or float32 array (n, m)
-        Labels only for "cross_entropy".
-    loss : {"cross_entropy", "binary_cross_entropy", "squared_error"}
+        Labels only where the loss has classes; for `Quantile` (n, m / len(levels)).
+    loss : str or fastmlp.losses.Loss, but no `Custom` one
     n_threads : int, optional
 
     Returns
@@ -284,7 +282,7 @@ def losses(logits: Float32, targets: Array, loss: str, *, n_threads: int | None 
     >>> kernels.losses(np.ones((1, 2), np.float32), np.zeros((1, 2), np.float32), "squared_error")
     array([1.], dtype=float32)
     """
-    return _loss_gradient(logits, targets, checks.one_of("loss", loss, LOSSES), None, n_threads)[0]
+    return _loss_gradient(logits, targets, loss_of(loss), None, n_threads)[0]
 
 
 def adam(
@@ -354,18 +352,22 @@ def adam(
 
 
 def _loss_gradient(
-    logits: Float32, targets: Array, loss: str, out: Float32 | None, n_threads: int | None
+    logits: Float32, targets: Array, loss: Loss, out: Float32 | None, n_threads: int | None
 ) -> tuple[Float32, Float32]:
+    if loss.code is None:
+        raise ValueError(f"loss must be one that the engine has, not {loss!r:.80}")
     n, m = _rows(logits)
+    if m % loss.outputs_a_target:
+        raise ValueError(f"logits must have {loss.outputs_a_target} columns for each target; they have {m}")
     labels = values = None
-    if LOSSES[loss].targets == "classes" and np.ndim(targets) == 1:
+    if loss.targets == "classes" and np.ndim(targets) == 1:
         arrays.check("targets", targets, (n,), np.int64)
         # A copy: memory is addressed by labels, so what is checked must not change under the kernel.
         labels = targets.copy()
         if n and not (labels.min() >= 0 and labels.max() < m):
             raise ValueError(f"targets must be labels from 0 to {m - 1}; they are {labels.min()} to {labels.max()}")
     else:
-        arrays.check("targets", targets, (n, m))
+        arrays.check("targets", targets, (n, m // loss.outputs_a_target))
         values = targets
     out = arrays.out_of((n, m), out)
     arrays.apart("out", out, targets=targets)
@@ -373,7 +375,8 @@ def _loss_gradient(
     _copy(out, logits)
     loss_rows, scale = np.empty(n, np.float32), np.ones(n, np.float32)
     if n:
-        operations.loss_gradient(out, loss_rows, labels, values, scale, LOSSES[loss].code, n_threads)
+        parameters = np.array(loss.parameters, np.float32)
+        operations.loss_gradient(out, loss_rows, labels, values, scale, loss.code, parameters, n_threads)
     return loss_rows, out
 
 

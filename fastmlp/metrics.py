@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastmlp import kernels
 from fastmlp.arrays import Float32, Float64
-from fastmlp.losses import LOSSES
+from fastmlp.losses import Custom, Loss, loss_of
 from fastmlp.rows import Targets
 
 __all__ = ["scores"]
@@ -18,22 +18,22 @@ __all__ = ["scores"]
 FLOAT64_VALUES = 1 << 16
 
 
-def scores(logits: Float32, targets: Targets, loss: str, weights: Float32 | None = None) -> dict[str, float]:
-    """Return the mean loss and, for "squared_error", the mean squared error and R2, else the accuracy.
+def scores(logits: Float32, targets: Targets, loss: str | Loss, weights: Float32 | None = None) -> dict[str, float]:
+    """Return the mean loss and what else the loss has for scores: the accuracy, or the mean squared error and R2.
 
     Parameters
     ----------
     logits : float32 array (n, m)
         At least one row.
     targets : Targets
-    loss : {"cross_entropy", "binary_cross_entropy", "squared_error"}
+    loss : str or fastmlp.losses.Loss
     weights : float32 array (n,) or None
         Of the rows, with a sum above 0.
 
     Returns
     -------
     dict
-        "loss" and "accuracy", or "loss", "mse" and "r2": `MLP.evaluate` says what each one is.
+        The `scores` of the loss: `MLP.evaluate` says what each one is.
 
     Examples
     --------
@@ -44,14 +44,16 @@ def scores(logits: Float32, targets: Targets, loss: str, weights: Float32 | None
     >>> scores(values + 0.5, Targets(labels=None, values=values), "squared_error")
     {'loss': 0.125, 'mse': 0.25, 'r2': 0.625}
     """
-    mean = _mean(kernels.losses(logits, targets.given, loss), weights)
-    decided = LOSSES[loss].output.decide(logits)
-    if LOSSES[loss].targets != "values":
-        return {"loss": mean, "accuracy": _mean(_is_right(decided, targets), weights)}
-    errors = _squares(decided, targets.given, weights)
-    total = len(logits) if weights is None else weights.sum(dtype=np.float64)
-    mse = float(errors.sum() / (total * logits.shape[1]))
-    return {"loss": mean, "mse": mse, "r2": _r2(errors, targets.given, weights)}
+    loss, given = loss_of(loss), targets.given
+    rows = loss.evaluated(logits, given)[0] if isinstance(loss, Custom) else kernels.losses(logits, given, loss)
+    found = {"loss": _mean(rows, weights)}
+    if "accuracy" in loss.scores:
+        found["accuracy"] = _mean(_is_right(loss.output.decide(logits), targets), weights)
+    elif "mse" in loss.scores:
+        errors = _squares(loss.output.decide(logits), given, weights)
+        total = len(logits) if weights is None else weights.sum(dtype=np.float64)
+        found |= {"mse": float(errors.sum() / (total * logits.shape[1])), "r2": _r2(errors, given, weights)}
+    return found
 
 
 def _mean(values: NDArray[Any], weights: Float32 | None) -> float:

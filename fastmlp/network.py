@@ -17,7 +17,7 @@ from fastmlp.engine.prediction import PREDICT_ROWS, FewRows, Predictor
 from fastmlp.engine.rows import Rows
 from fastmlp.initial import INITS, fitting, initial_values
 from fastmlp.layers import Layer, checked_sizes, engine_layers, layers_of, n_parameters, n_values, views
-from fastmlp.losses import LOSSES, SOFTMAX
+from fastmlp.losses import LOSSES, SOFTMAX, Loss, loss_of, short
 from fastmlp.normalisation import fold
 from fastmlp.optimizers import Optimizer
 from fastmlp.rows import Targets, checked_examples, checked_rows, checked_shapes
@@ -53,8 +53,9 @@ class MLP:
         Of all hidden layers, or of each: "relu", "leaky_relu" (of slope 0.01), "elu", "selu", "gelu", "gelu_tanh"
         (PyTorch's ``GELU(approximate="tanh")``), "silu", "mish", "softplus", "tanh", "logistic", "identity";
         `fastmlp.activations` has their formulas.
-    loss : {"cross_entropy", "binary_cross_entropy", "squared_error"}, default "cross_entropy"
-        What `fit` minimises, and with it the activation of the outputs: softmax, logistic or none. See Notes.
+    loss : str or fastmlp.losses.Loss, default "cross_entropy"
+        What `fit` minimises, and with it the activation of the outputs: softmax, logistic, exponential or none. See
+        Notes; a name stands for the default parameters, and `fastmlp.losses.Custom` takes a function of your own.
     init : {"he", "glorot", "lecun", "normal"}, a sequence of these, one for each layer, or None, default None
         "he": weights from N(0, 2 / fan_in) (He et al. 2015); "glorot": uniform within
         sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010); "lecun": from N(0, 1 / fan_in) (LeCun et al. 1998); all
@@ -96,7 +97,12 @@ class MLP:
 
         cross_entropy          -sum_j t_j log softmax(z)_j, for a label c: -log softmax(z)_c
         binary_cross_entropy   -sum_j (t_j log s_j + (1 - t_j) log(1 - s_j)), s = logistic(z)
+        focal                  -sum_j t_j (1 - p_j)**gamma log p_j, p = softmax(z)
         squared_error          1/2 sum_j (z_j - t_j)**2
+        absolute_error         sum_j |z_j - t_j|
+        huber                  sum_j of (z_j - t_j)**2 / 2, but linear from delta on
+        quantile               sum_j max(q_j (t_j - z_j), (q_j - 1) (t_j - z_j)), an output for each target and level q
+        poisson                sum_j (exp(z_j) - t_j z_j)
 
     The cost of a batch is the mean of its rows' losses, weighted by `sample_weight`. PyTorch and Keras mean the same
     by their (categorical) cross-entropy, but average over outputs too elsewhere: their binary cross-entropy is 1 / m
@@ -130,7 +136,7 @@ class MLP:
         layer_sizes: Sequence[int],
         *,
         activation: str | Sequence[str] = "relu",
-        loss: str = "cross_entropy",
+        loss: str | Loss = "cross_entropy",
         init: str | Sequence[str] | None = None,
         batch_norm: bool = False,
         dropout: float | Sequence[float] = 0.0,
@@ -170,7 +176,7 @@ class MLP:
         layer_sizes: Sequence[int],
         *,
         activation: str | Sequence[str],
-        loss: str = "cross_entropy",
+        loss: str | Loss = "cross_entropy",
         init: str | Sequence[str] | None = None,
         batch_norm: bool = False,
         dropout: float | Sequence[float] = 0.0,
@@ -192,7 +198,7 @@ class MLP:
         self._layers = layers_of(
             sizes, self._activation, batch_norm=self._batch_norm, dropout=self._dropout, noise=self._noise
         )
-        self._loss = checks.one_of("loss", loss, LOSSES)
+        self._loss = short(loss_of(loss))
         init = fitting(self._activation) if init is None else init
         self._init = checks.one_or_each("init", init, INITS, len(self._layers), "layers")
         self._max_norm = (
@@ -200,11 +206,15 @@ class MLP:
         )
         self.seed = seed
         self.n_threads = n_threads
-        m, least = self.layer_sizes[-1], LOSSES[loss].least_outputs
+        m, least, each = self.layer_sizes[-1], loss_of(loss).least_outputs, loss_of(loss).outputs_a_target
         if m < least:
             others = " and ".join(repr(name) for name, other in LOSSES.items() if other.least_outputs <= m)
             raise ValueError(
                 f"layer_sizes must end in at least {least} outputs for loss={loss!r}, not {m}; {others} take so few"
+            )
+        if m % each:
+            raise ValueError(
+                f"layer_sizes must end in {each} outputs for each target, by loss={loss!r:.80}; not in {m}"
             )
 
     def _hold(self, values: Float32) -> None:
@@ -247,8 +257,8 @@ class MLP:
         return self._activation
 
     @property
-    def loss(self) -> str:
-        """Name of the loss."""
+    def loss(self) -> str | Loss:
+        """Name of the loss or, where that is not enough, the loss itself."""
         return self._loss
 
     @property
@@ -379,9 +389,10 @@ class MLP:
             Rows of finite numbers, read as float32; an array that is so, in C order, without a copy. The zeros of a
             sparse matrix never take memory.
         y : array
-            For "cross_entropy" labels (n,) or (n, 1) of an integer type, or rows (n, m) of probabilities, one-hot or
-            not; for "binary_cross_entropy" values in [0, 1], (n, m), or (n,) for one output; for "squared_error"
-            values of that shape.
+            For "cross_entropy" and "focal" labels (n,) or (n, 1) of an integer type, or rows (n, m) of probabilities,
+            one-hot or not; for "binary_cross_entropy" values in [0, 1], (n, m), or (n,) for one output; for "poisson"
+            values from 0 on, for the other losses any values, of that shape; for "quantile" a value for each target;
+            for a custom loss anything with a row for each row of X.
         epochs : int, default 15
         batch_size : int, default 100
             Rows of a step; the last batch of an epoch may be smaller. With `batch_norm` at least 2.
@@ -500,7 +511,7 @@ class MLP:
         Raises
         ------
         TypeError, ValueError
-            X is not a matrix (n, k) of finite numbers, or the loss is "squared_error", which has no probabilities.
+            X is not a matrix (n, k) of finite numbers, or the loss is one of values, which has no probabilities.
 
         Examples
         --------
@@ -508,7 +519,8 @@ class MLP:
         >>> fastmlp.MLP((3, 4, 2)).predict_proba([[0, 0, 0]])
         array([[0.5, 0.5]], dtype=float32)
         """
-        if not LOSSES[self.loss].output.is_probability:
+        output = loss_of(self.loss).output
+        if not output.is_probability:
             raise ValueError(f"predict_proba needs a network with probabilities; this one has loss={self.loss!r}")
         return self._probabilities(self.logits(X))
 
@@ -522,8 +534,8 @@ class MLP:
         Returns
         -------
         array
-            "cross_entropy": labels, int64 (n,). "binary_cross_entropy": 0 or 1, int64. "squared_error": the values,
-            float32. The last two have shape (n,) for one output, else (n, m).
+            "cross_entropy", "focal": labels, int64 (n,). "binary_cross_entropy": 0 or 1, int64. Others: the values,
+            float32; for "poisson" the rates. All but labels have shape (n,) for one output, else (n, m).
 
         Raises
         ------
@@ -550,11 +562,12 @@ class MLP:
         Returns
         -------
         dict
-            "loss": mean over the rows of the loss that `MLP` defines, a sum over the outputs. For "squared_error"
-            also "mse", the mean of (prediction - y)**2 over rows and outputs, 2 / m of the loss; and "r2", the mean
+            "loss": mean over the rows of the loss that `MLP` defines, a sum over the outputs; of quantiles and custom
+            losses no more. For losses of values also "mse", the mean of (prediction - y)**2 over rows and outputs (2 /
+            m of "squared_error"); and "r2", the mean
             over the outputs of 1 - sum((prediction - y)**2) / sum((y - mean(y))**2): 1 is perfect, 0 as good as
             mean(y), whatever the scale of y. An output whose y are all equal counts 1 where they are met, else 0;
-            r2 of a single row is NaN. For the other losses "accuracy", the share of rows predicted right: a row of
+            r2 of a single row is NaN. For the others "accuracy", the share of rows predicted right: a row of
             probabilities counts by its largest one, a binary row when every output is on its side of 0.5.
 
         Raises
@@ -691,13 +704,13 @@ class MLP:
 
     def _probabilities(self, outputs: Float32) -> Float32:
         """What the logits (n, m) mean, in their place."""
-        output = LOSSES[self.loss].output
+        output = loss_of(self.loss).output
         if output is SOFTMAX:
             return kernels.softmax(outputs, out=outputs)
         return kernels.activate(outputs, output.name, out=outputs)
 
     def _decide(self, outputs: Float32) -> NDArray[Any]:
-        decided = LOSSES[self.loss].output.decide(outputs)
+        decided = loss_of(self.loss).output.decide(outputs)
         return decided[:, 0] if decided.shape[1:] == (1,) else decided
 
     def _evaluate(self, rows: Array | SparseRows, targets: Targets) -> dict[str, float]:

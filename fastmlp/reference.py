@@ -8,7 +8,7 @@ A network of L layers turns a batch X of n rows into logits::
 
     cost = sum_r w_r loss(z_L[r], targets[r]) / sum_r w_r          w: sample weights, 1 if not given
 
-    dz_L = w / sum(w) * (output(z_L) - targets)                    backward
+    dz_L = w / sum(w) * loss'(z_L, targets)                        backward
     dweights_i = h_(i-1).T @ dz_i,    dbias_i = sum of dz_i over the rows
     dz_(i-1) = (dz_i @ weights_i.T) * activation'(z_(i-1))
 
@@ -28,7 +28,7 @@ of the sum::
 
 Any array that NumPy can read comes in, float64 goes out, and no argument is changed. The first functions have
 the names and arguments of `fastmlp.kernels`, the others are the training step. Activations and losses are the
-names of `fastmlp.activations` and `fastmlp.losses`.
+names of `fastmlp.activations` and `fastmlp.losses`, or losses themselves.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastmlp.activations import ACTIVATIONS, float64
 from fastmlp.arrays import Float64
-from fastmlp.losses import LOSSES
+from fastmlp.losses import CrossEntropy, Loss, loss_of
 from fastmlp.normalisation import EPSILON
 
 __all__ = [
@@ -205,8 +205,8 @@ def softmax_cross_entropy(logits: ArrayLike, targets: ArrayLike) -> tuple[Float6
     >>> loss_rows.round(4).tolist(), dlogits.tolist()
     ([0.6931], [[0.5, -0.5]])
     """
-    rows = _target_rows(targets, np.shape(logits), "cross_entropy")
-    loss = LOSSES["cross_entropy"]
+    loss = CrossEntropy()
+    rows = _target_rows(targets, np.shape(logits), loss)
     return loss.value(logits, rows), loss.gradient(logits, rows)
 
 
@@ -392,7 +392,7 @@ def cost(
     targets: ArrayLike,
     *,
     activation: str | Sequence[str],
-    loss: str,
+    loss: str | Loss,
     sample_weight: ArrayLike | None = None,
     noise: Noise | None = None,
 ) -> float:
@@ -409,7 +409,7 @@ def cost(
     1.25
     """
     logits = forward(weights, biases, X, activation, noise)[-1]
-    row_losses = LOSSES[loss].value(logits, _target_rows(targets, logits.shape, loss))
+    row_losses = loss_of(loss).value(logits, _target_rows(targets, logits.shape, loss))
     return float(_shares(sample_weight, len(logits)) @ row_losses)
 
 
@@ -420,7 +420,7 @@ def gradients(
     targets: ArrayLike,
     *,
     activation: str | Sequence[str],
-    loss: str,
+    loss: str | Loss,
     sample_weight: ArrayLike | None = None,
     noise: Noise | None = None,
 ) -> tuple[float, list[Float64], list[Float64]]:
@@ -439,9 +439,9 @@ def gradients(
     logits = matmul_bias(inputs[-1], weights[-1], biases[-1])
     rows = _target_rows(targets, logits.shape, loss)
     shares = _shares(sample_weight, len(logits))
-    batch_cost = float(shares @ LOSSES[loss].value(logits, rows))
+    batch_cost = float(shares @ loss_of(loss).value(logits, rows))
 
-    dz = shares[:, np.newaxis] * LOSSES[loss].gradient(logits, rows)
+    dz = shares[:, np.newaxis] * loss_of(loss).gradient(logits, rows)
     names = _each(activation, len(weights) - 1)
     dweights: list[Float64] = []
     dbiases: list[Float64] = []
@@ -465,7 +465,7 @@ def train_step(
     targets: ArrayLike,
     *,
     activation: str | Sequence[str],
-    loss: str,
+    loss: str | Loss,
     update: Callable[..., tuple[Float64, ...]],
     sample_weight: ArrayLike | None = None,
     l2: float = 0.0,
@@ -685,18 +685,19 @@ def _standardised(z: Float64) -> Float64:
     return standardised
 
 
-def _target_rows(targets: ArrayLike, shape: tuple[int, ...], loss: str) -> Float64:
+def _target_rows(targets: ArrayLike, shape: tuple[int, ...], loss: str | Loss) -> Float64:
     """Targets as rows of the logits' shape (n, m); where those are classes, labels (n,) become one-hot rows."""
     targets = np.asarray(targets)
     n, m = shape
-    if LOSSES[loss].targets == "classes" and targets.shape == (n,):
+    if loss_of(loss).targets == "classes" and targets.shape == (n,):
         if not np.issubdtype(targets.dtype, np.integer):
             raise TypeError(f"targets of one dimension must be integer labels, got dtype {targets.dtype}")
         if np.any((targets < 0) | (targets >= m)):
             raise ValueError(f"targets must be labels from 0 to {m - 1}, got {targets.min()} to {targets.max()}")
         return float64(targets[:, np.newaxis] == np.arange(m))
+    shape = n, m // loss_of(loss).outputs_a_target
     if targets.shape != shape:
-        raise ValueError(f"targets must have the shape of the logits, {shape}, got {targets.shape}")
+        raise ValueError(f"targets must have a value for each output, {shape}, got {targets.shape}")
     return float64(targets)
 
 

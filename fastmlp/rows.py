@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastmlp.arrays import Array, Float32
 from fastmlp.engine import operations
-from fastmlp.losses import LOSSES
+from fastmlp.losses import Loss, loss_of
 from fastmlp.sparse import SparseRows, is_sparse
 
 __all__ = ["Targets", "checked_examples", "checked_rows", "checked_shapes", "checked_weights", "column_names"]
@@ -56,7 +56,7 @@ def checked_rows(name: str, X: ArrayLike, k: int) -> Array | SparseRows:
 
 
 def checked_shapes(
-    names: tuple[str, str], X: ArrayLike, y: ArrayLike, layer_sizes: Sequence[int], loss: str
+    names: tuple[str, str], X: ArrayLike, y: ArrayLike, layer_sizes: Sequence[int], loss: str | Loss
 ) -> tuple[Array, Array]:
     """Return X and y as arrays of the right types and shapes, for `checked_examples` to read; values may be wrong.
 
@@ -75,7 +75,7 @@ def checked_shapes(
 
 
 def checked_examples(
-    names: tuple[str, str], X: Array, y: Array, layer_sizes: Sequence[int], loss: str
+    names: tuple[str, str], X: Array, y: Array, layer_sizes: Sequence[int], loss: str | Loss
 ) -> tuple[Array | SparseRows, Targets]:
     """Return what `checked_shapes` gave as rows and what the loss compares their outputs with.
 
@@ -88,11 +88,13 @@ def checked_examples(
     >>> targets.labels
     array([2, 0])
     """
-    m = layer_sizes[-1]
-    if LOSSES[loss].targets == "classes" and y.ndim == 1:
+    m, kind, width = layer_sizes[-1], loss_of(loss).targets, _width(layer_sizes[-1], loss)
+    if kind == "any":
+        targets = Targets(None, y if y.dtype.kind in "biu" else _finite_float32(names[1], y))
+    elif kind == "classes" and y.ndim == 1:
         targets = Targets(_labels(names[1], y, m), None)
     else:
-        targets = Targets(None, _values(names[1], y, loss).reshape(-1, m))
+        targets = Targets(None, _values(names[1], y, kind).reshape(-1, width))
     return _finite_rows(names[0], X), targets
 
 
@@ -191,11 +193,20 @@ _NUMBERING = (
 _CLASSES = "; labels want loss='cross_entropy' and an output for each class"
 
 
-def _targets(name: str, y: ArrayLike, n: int, m: int, loss: str) -> Array:
-    """Labels (n,), or values (n, m) or, for one output, (n,)."""
-    kind = LOSSES[loss].targets
+def _width(m: int, loss: str | Loss) -> int:
+    """Targets of a row, for m outputs."""
+    return m // loss_of(loss).outputs_a_target
+
+
+def _targets(name: str, y: ArrayLike, n: int, m: int, loss: str | Loss) -> Array:
+    """Labels (n,), or values (n, m) or, for one output, (n,); for several outputs a target fewer columns."""
+    kind, m = loss_of(loss).targets, _width(m, loss)
     classes = kind == "classes"
-    array = _numbers(name, y, _READING.format(name) if kind == "values" else _NUMBERING)
+    array = _numbers(name, y, _NUMBERING if kind in ("classes", "probabilities") else _READING.format(name))
+    if kind == "any":
+        if array.shape[:1] != (n,):
+            raise ValueError(f"{name} must have a row for each input row, {n}; it has shape {array.shape}")
+        return array
     if classes and array.shape == (n, 1):
         array = array.reshape(n)  # a network with classes has two outputs or more, so that these are labels
     if array.shape not in [(n, m), *([(n,)] if classes or m == 1 else [])]:
@@ -223,10 +234,11 @@ def _labels(name: str, array: Array, m: int) -> NDArray[np.int64]:
     return np.array(array, dtype=np.int64, order="C")
 
 
-def _values(name: str, array: Array, loss: str) -> Float32:
+def _values(name: str, array: Array, kind: str) -> Float32:
     values = _finite_float32(name, array)
-    kind = LOSSES[loss].targets
-    if kind != "values" and not (values.min() >= 0 and values.max() <= 1):
+    if kind == "counts" and values.min() < 0:
+        raise ValueError(f"{name} must hold counts or rates, from 0 on; it has {values.min()}")
+    if kind in ("classes", "probabilities") and not (values.min() >= 0 and values.max() <= 1):
         hint = ""
         if kind == "probabilities":
             two = len(np.unique(values)) == 2

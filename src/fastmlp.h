@@ -29,7 +29,24 @@ enum fm_activation {
     FM_MISH,
     FM_SOFTPLUS
 };
-enum fm_loss { FM_CROSS_ENTROPY, FM_BINARY_CROSS_ENTROPY, FM_SQUARED_ERROR };
+
+/* A loss, with label smoothing, gamma, delta, or the levels of quantiles for its parameters. */
+enum fm_loss_kind {
+    FM_CROSS_ENTROPY,
+    FM_BINARY_CROSS_ENTROPY,
+    FM_SQUARED_ERROR,
+    FM_FOCAL,
+    FM_ABSOLUTE_ERROR,
+    FM_HUBER,
+    FM_QUANTILE,
+    FM_POISSON
+};
+
+typedef struct {
+    int kind;
+    ptrdiff_t n_parameters;
+    const float *parameters;
+} fm_loss;
 
 /* A matrix read through strides: element (i, p) is data[i * ld + (p / FM_PANEL) * ld_panel + (p % FM_PANEL) * column],
  * so that one kernel reads X, its transpose, and activations in panels. */
@@ -156,9 +173,10 @@ typedef struct {
     void (*drop_backward)(float *dh, float *plain, const float *h, ptrdiff_t count, const fm_noise *how);
 
     /* The loss of each row; its gradient, times scale[i], takes the place of the logits. Targets are n labels, which
-     * cross-entropy alone reads, or, where labels is NULL, n rows of m values, one after the other. */
+     * cross-entropy and the focal loss alone read, or, where labels is NULL, n rows of m values, one after the other;
+     * for quantiles of m / n_parameters values. */
     void (*loss)(float *logits, float *losses, ptrdiff_t ld, const int64_t *labels, const float *targets,
-                 const float *scale, ptrdiff_t n, ptrdiff_t m, int kind);
+                 const float *scale, ptrdiff_t n, ptrdiff_t m, const fm_loss *how);
     /* In place: logits become probabilities. */
     void (*softmax)(float *probabilities, ptrdiff_t ld, ptrdiff_t n, ptrdiff_t m);
 

@@ -122,16 +122,137 @@ static void squared_error(float *z, float *loss, ptrdiff_t ld, const float *targ
     }
 }
 
-static void loss(float *z, float *losses, ptrdiff_t ld, const int64_t *labels, const float *targets, const float *scale,
-                 ptrdiff_t n, ptrdiff_t m, int kind) {
-    switch (kind) {
-        case FM_CROSS_ENTROPY:
+/* A term f of one output, and its derivative by z. */
+INLINE float loss_term(float z, float t, float delta, float *derivative, const int kind) {
+    const float d = z - t;
+    if (kind == FM_ABSOLUTE_ERROR) {
+        *derivative = d > 0.0f ? 1.0f : d < 0.0f ? -1.0f : 0.0f;
+        return fabsf(d);
+    }
+    if (kind == FM_HUBER) {
+        const float within = d > delta ? delta : d < -delta ? -delta : d;
+        *derivative = within;
+        return within * (d - 0.5f * within);
+    }
+    const float rate = exponential(z); /* FM_POISSON */
+    *derivative = rate - t;
+    return rate - t * z;
+}
+
+/* loss = sum_j f(z_j, t_j); dz = f'. */
+INLINE void sum_of_terms(float *z, float *loss, ptrdiff_t ld, const float *targets, const float *scale, ptrdiff_t n,
+                         ptrdiff_t m, float delta, const int kind) {
+    for (ptrdiff_t i = 0; i < n; i++, z += ld, targets += m) {
+        float total = 0.0f;
+        for (ptrdiff_t j = 0; j < m; j++) {
+            float derivative;
+            total += loss_term(z[j], targets[j], delta, &derivative, kind);
+            z[j] = derivative * scale[i];
+        }
+        loss[i] = total;
+    }
+}
+
+/* Output j is about target j / n_levels, and wants to be above it with probability levels[j % n_levels]. */
+static void quantile(float *z, float *loss, ptrdiff_t ld, const float *targets, const float *scale, ptrdiff_t n,
+                     ptrdiff_t m, const float *levels, ptrdiff_t n_levels) {
+    for (ptrdiff_t i = 0; i < n; i++, z += ld) {
+        float total = 0.0f;
+        for (ptrdiff_t j = 0; j < m; targets++)
+            for (ptrdiff_t l = 0; l < n_levels; l++, j++) {
+                const float d = z[j] - *targets;
+                const float slope = d > 0.0f ? 1.0f - levels[l] : d < 0.0f ? -levels[l] : 0.0f;
+                total += slope * d;
+                z[j] = slope * scale[i];
+            }
+        loss[i] = total;
+    }
+}
+
+/* Cross-entropy with targets (1 - s) t + s / m: what that adds to the loss and to dz of the targets t. */
+static void smoothed_cross_entropy(float *z, float *loss, ptrdiff_t ld, const int64_t *labels, const float *targets,
+                                   const float *scale, ptrdiff_t n, ptrdiff_t m, float smoothing) {
+    float added[FM_PANEL];
+    const float share = smoothing / (float)m;
+    for (ptrdiff_t i = 0; i < n; i += FM_PANEL) {
+        const ptrdiff_t rows = n - i < FM_PANEL ? n - i : FM_PANEL;
+        for (ptrdiff_t r = 0; r < rows; r++) {
+            const float *row = z + (i + r) * ld, first = row[0];
+            float mean = 0.0f, target = 0.0f;
+            for (ptrdiff_t j = 0; j < m; j++) mean += row[j] - first;
             if (labels)
+                target = row[labels[i + r]] - first;
+            else
+                for (ptrdiff_t j = 0; j < m; j++) target += targets[(i + r) * m + j] * (row[j] - first);
+            added[r] = smoothing * target - share * mean;
+        }
+        if (labels)
+            cross_entropy_of_labels(z + i * ld, loss + i, ld, labels + i, scale + i, rows, m);
+        else
+            cross_entropy_of_rows(z + i * ld, loss + i, ld, targets + i * m, scale + i, rows, m);
+        for (ptrdiff_t r = i; r < i + rows; r++) {
+            float *row = z + r * ld;
+            loss[r] += added[r - i];
+            for (ptrdiff_t j = 0; j < m; j++) row[j] -= scale[r] * share;
+            if (labels)
+                row[labels[r]] += scale[r] * smoothing;
+            else
+                for (ptrdiff_t j = 0; j < m; j++) row[j] += scale[r] * smoothing * targets[r * m + j];
+        }
+    }
+}
+
+/* -(1 - p)^gamma log p, and its derivative by log p, of p = e^log_p and its rest 1 - p, whose digits p has not. */
+INLINE float focal_term(float log_p, float rest, float gamma, float *derivative) {
+    const float least = 1.17549435e-38f, ratio = rest < least ? -1.0f : log_p / rest;
+    const float power = gamma == 0.0f ? 1.0f : rest < least ? 0.0f : exponential(gamma * natural_logarithm(rest));
+    *derivative = power * (gamma * exponential(log_p) * ratio - 1.0f);
+    return -power * log_p;
+}
+
+/* loss = sum_j t_j f_j, with f_j that of p_j = softmax(z)_j; dz = t f' - p sum(t f'). */
+static void focal(float *z, float *loss, ptrdiff_t ld, const int64_t *labels, const float *targets, const float *scale,
+                  ptrdiff_t n, ptrdiff_t m, float gamma) {
+    for (ptrdiff_t i = 0; i < n; i++, z += ld) {
+        ptrdiff_t top = 0;
+        float others = 0.0f, value = 0.0f, derivatives = 0.0f, derivative;
+        for (ptrdiff_t j = 1; j < m; j++) top = z[j] > z[top] ? j : top;
+        const float max = z[top];
+        for (ptrdiff_t j = 0; j < m; j++) others += j == top ? 0.0f : exponential(z[j] - max);
+        const float sum = 1.0f + others;
+        const float log_sum = others > 1.0f ? natural_logarithm(sum) : logarithm_of_one_plus(others);
+        for (int turn = 0; turn < 2; turn++)
+            for (ptrdiff_t j = 0; j < m; j++) {
+                const float t = labels ? (float)(j == labels[i]) : targets[i * m + j], log_p = (z[j] - max) - log_sum;
+                const float e = exponential(z[j] - max), rest = (j == top ? others : sum - e) / sum;
+                const float term = t == 0.0f ? 0.0f : t * focal_term(log_p, rest, gamma, &derivative);
+                const float slope = t == 0.0f ? 0.0f : t * derivative;
+                if (turn == 0)
+                    value += term, derivatives += slope;
+                else
+                    z[j] = scale[i] * (slope - e / sum * derivatives);
+            }
+        loss[i] = value;
+    }
+}
+
+static void loss(float *z, float *losses, ptrdiff_t ld, const int64_t *labels, const float *targets, const float *scale,
+                 ptrdiff_t n, ptrdiff_t m, const fm_loss *how) {
+    switch (how->kind) {
+        case FM_CROSS_ENTROPY:
+            if (how->parameters[0] > 0.0f)
+                smoothed_cross_entropy(z, losses, ld, labels, targets, scale, n, m, how->parameters[0]);
+            else if (labels)
                 cross_entropy_of_labels(z, losses, ld, labels, scale, n, m);
             else
                 cross_entropy_of_rows(z, losses, ld, targets, scale, n, m);
             break;
         case FM_BINARY_CROSS_ENTROPY: binary_cross_entropy(z, losses, ld, targets, scale, n, m); break;
         case FM_SQUARED_ERROR: squared_error(z, losses, ld, targets, scale, n, m); break;
+        case FM_FOCAL: focal(z, losses, ld, labels, targets, scale, n, m, how->parameters[0]); break;
+        case FM_ABSOLUTE_ERROR: sum_of_terms(z, losses, ld, targets, scale, n, m, 0, FM_ABSOLUTE_ERROR); break;
+        case FM_HUBER: sum_of_terms(z, losses, ld, targets, scale, n, m, how->parameters[0], FM_HUBER); break;
+        case FM_POISSON: sum_of_terms(z, losses, ld, targets, scale, n, m, 0, FM_POISSON); break;
+        case FM_QUANTILE: quantile(z, losses, ld, targets, scale, n, m, how->parameters, how->n_parameters); break;
     }
 }

@@ -467,7 +467,6 @@ static void check_activations(const fm_kernels *f, ptrdiff_t count) {
     }
 }
 
-/* The loss of one row; z becomes scale times its gradient, which is output - t. */
 /* Columns far from 0, where a sum of squares would cancel; the first one is constant. */
 static void check_normalise(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
     const ptrdiff_t width = padded(m), ld = width + 3, count = span(n, ld, width);
@@ -530,43 +529,82 @@ static void check_normalise_row(const fm_kernels *f, ptrdiff_t m) {
     check("blend", 0, running, e_running, m, 1, 1);
 }
 
-static double loss_of(double *z, const float *t, ptrdiff_t m, double scale, int kind) {
-    double top = z[0], sum = 0, loss = 0;
+static void softmax_of(double *p, const double *z, ptrdiff_t m) {
+    double top = z[0], sum = 0;
     for (ptrdiff_t j = 1; j < m; j++) top = fmax(top, z[j]);
     for (ptrdiff_t j = 0; j < m; j++) sum += exp(z[j] - top);
+    for (ptrdiff_t j = 0; j < m; j++) p[j] = z[j] - top - log(sum); /* its logarithm */
+}
+
+/* The loss of one row; z becomes scale times its gradient. */
+static double loss_of(double *z, const float *t, ptrdiff_t m, double scale, const fm_loss *how) {
+    double log_p[SLOTS], dz[SLOTS], loss = 0, sum = 0;
+    const double a = how->parameters ? how->parameters[0] : 0;
+    softmax_of(log_p, z, m);
     for (ptrdiff_t j = 0; j < m; j++) {
-        double output = z[j];
-        if (kind == FM_CROSS_ENTROPY) {
-            output = exp(z[j] - top) / sum;
-            loss += t[j] * (top + log(sum) - z[j]);
-        } else if (kind == FM_BINARY_CROSS_ENTROPY) {
-            output = logistic(z[j]);
-            loss += fmax(z[j], 0) + log1p(exp(-fabs(z[j]))) - t[j] * z[j];
-        } else {
-            loss += (z[j] - t[j]) * (z[j] - t[j]) / 2;
+        const double p = exp(log_p[j]), rest = -expm1(log_p[j]), u = (1 - a) * t[j] + a / (double)m;
+        double d = z[j] - (how->kind == FM_QUANTILE ? t[j / how->n_parameters] : t[j]), level, term = 0;
+        switch (how->kind) {
+            case FM_CROSS_ENTROPY: dz[j] = p - u, term = -u * log_p[j]; break;
+            case FM_BINARY_CROSS_ENTROPY: dz[j] = logistic(z[j]) - t[j], term = softplus(z[j]) - t[j] * z[j]; break;
+            case FM_SQUARED_ERROR: dz[j] = d, term = d * d / 2; break;
+            case FM_FOCAL:
+                term = -t[j] * pow(rest, a) * log_p[j];
+                dz[j] = t[j] * pow(rest, a) * (a * p * (rest > 0 ? log_p[j] / rest : -1) - 1);
+                break;
+            case FM_ABSOLUTE_ERROR: dz[j] = (d > 0) - (d < 0), term = fabs(d); break;
+            case FM_HUBER: dz[j] = fmax(-a, fmin(d, a)), term = dz[j] * (d - dz[j] / 2); break;
+            case FM_QUANTILE:
+                level = how->parameters[j % how->n_parameters];
+                dz[j] = d > 0 ? 1 - level : d < 0 ? -level : 0, term = d * dz[j];
+                break;
+            default: dz[j] = exp(z[j]) - t[j], term = exp(z[j]) - t[j] * z[j];
         }
-        z[j] = scale * (output - t[j]);
+        loss += term, sum += dz[j];
     }
+    for (ptrdiff_t j = 0; j < m; j++) z[j] = scale * (dz[j] - (how->kind == FM_FOCAL ? exp(log_p[j]) * sum : 0));
     return loss;
 }
 
-static void check_loss(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m, int kind, int with_labels) {
+static void check_loss(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m, const fm_loss *how, int with_labels) {
     const ptrdiff_t ld = m + 2, count = span(n, ld, m);
-    const float reach = m % 2 ? 5 : 500, *scale = floats(n, 1);
-    float *z = floats(count, 1), *targets = floats(n * m, 1), *loss = floats(n, 1);
+    const int kind = how->kind, classes = kind == FM_CROSS_ENTROPY || kind == FM_FOCAL;
+    const ptrdiff_t each = kind == FM_QUANTILE ? how->n_parameters : 1, width = m / each;
+    const float reach = kind == FM_POISSON ? 3 : m % 2 ? 5 : 500, *scale = floats(n, 1);
+    float *z = floats(count, 1), *targets = floats(n * width, 1), *loss = floats(n, 1);
     for (ptrdiff_t i = 0; i < count; i++) z[i] *= reach;
     double *e = doubles(z, count), *e_loss = doubles(loss, n);
     int64_t *labels = take(n, sizeof *labels);
     for (ptrdiff_t i = 0; i < n; i++) {
-        float sum = 0, *t = targets + i * m;
+        float sum = 0, *t = targets + i * width;
         labels[i] = (int64_t)(fabsf(uniform()) * (float)m);
-        for (ptrdiff_t j = 0; j < m; j++) sum += t[j] = with_labels ? j == labels[i] : fabsf(t[j]);
-        for (ptrdiff_t j = 0; j < m && kind == FM_CROSS_ENTROPY; j++) t[j] /= sum;
-        e_loss[i] = loss_of(e + i * ld, t, m, scale[i], kind);
+        for (ptrdiff_t j = 0; j < width; j++) sum += t[j] = with_labels ? j == labels[i] : fabsf(t[j]);
+        for (ptrdiff_t j = 0; j < width && classes; j++) t[j] /= sum;
+        e_loss[i] = loss_of(e + i * ld, t, m, scale[i], how);
     }
-    f->loss(z, loss, ld, with_labels ? labels : NULL, with_labels ? NULL : targets, scale, n, m, kind);
-    check("loss", kind, loss, e_loss, n, m, reach);
-    check("gradient of loss", kind, z, e, count, m, kind == FM_SQUARED_ERROR ? reach : 1);
+    f->loss(z, loss, ld, with_labels ? labels : NULL, with_labels ? NULL : targets, scale, n, m, how);
+    const int is_large = kind == FM_SQUARED_ERROR || kind == FM_POISSON;
+    check("loss", kind, loss, e_loss, n, m, kind == FM_POISSON ? 20 : reach);
+    check("gradient of loss", kind, z, e, count, m, is_large ? 20 : kind == FM_FOCAL ? 5 : 1);
+}
+
+static void check_losses(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
+    static const float none[] = {0}, smoothing[] = {0.25f}, gammas[] = {0, 0.5f, 2}, delta[] = {0.75f},
+                       levels[] = {0.1f, 0.5f, 0.9f};
+    const fm_loss losses[] = {
+        {FM_CROSS_ENTROPY, 1, none}, {FM_CROSS_ENTROPY, 1, smoothing},
+        {FM_FOCAL, 1, gammas},       {FM_FOCAL, 1, gammas + 1},
+        {FM_FOCAL, 1, gammas + 2},   {FM_BINARY_CROSS_ENTROPY, 0, NULL},
+        {FM_SQUARED_ERROR, 0, NULL}, {FM_ABSOLUTE_ERROR, 0, NULL},
+        {FM_HUBER, 1, delta},        {FM_QUANTILE, 1, levels},
+        {FM_POISSON, 0, NULL},
+    };
+    const int before = used;
+    for (int i = 0; i < LENGTH(losses); i++)
+        for (int with_labels = 0; with_labels < (i < 5 ? 2 : 1); with_labels++, used = before)
+            check_loss(f, n, m, losses + i, with_labels);
+    if (m % 3 == 0) check_loss(f, n, m, &(fm_loss){FM_QUANTILE, 3, levels}, 0);
+    used = before;
 }
 
 static void check_softmax(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
@@ -574,7 +612,7 @@ static void check_softmax(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
     const float no_targets[128] = {0};
     float *z = floats(count, 1);
     double *e = doubles(z, count);
-    for (ptrdiff_t i = 0; i < n; i++) loss_of(e + i * ld, no_targets, m, 1, FM_CROSS_ENTROPY);
+    for (ptrdiff_t i = 0; i < n; i++) loss_of(e + i * ld, no_targets, m, 1, &(fm_loss){FM_CROSS_ENTROPY, 0, NULL});
     f->softmax(z, ld, n, m);
     check("softmax", 0, z, e, count, m, 0);
 }
@@ -754,8 +792,7 @@ static void check_sizes(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
     check_activations(f, n * m);
     check_normalise(f, n, m);
     check_normalise_row(f, m);
-    for (int kind = FM_CROSS_ENTROPY; kind <= FM_SQUARED_ERROR; kind++) check_loss(f, n, m, kind, 0);
-    check_loss(f, n, m, FM_CROSS_ENTROPY, 1);
+    check_losses(f, n, m);
     check_softmax(f, n, m);
     check_update(f, n * m);
     check_averages(f, n * m);

@@ -149,6 +149,8 @@ def test_arguments_without_a_name(call, message):
         ("loss", "sparse_categorical_crossentropy", "cross_entropy"),
         ("loss", "log_loss", "cross_entropy"),
         ("loss", "cross-entropy", "cross_entropy"),
+        ("loss", "mae", "absolute_error"),
+        ("loss", "poisson_nll", "poisson"),
         ("init", "kaiming", "he"),
         ("init", "xavier", "glorot"),
     ],

@@ -70,14 +70,17 @@ def losses(name):
     targets = {
         "classes": probabilities,
         "probabilities": lambda rng, n, m: rng.random((n, m), dtype=np.float32),
-        "values": normal,
+        "values": lambda rng, n, m: normal(rng, n, m // LOSSES[name]().outputs_a_target),
+        "counts": lambda rng, n, m: rng.poisson(3, (n, m)).astype(np.float32),
     }[LOSSES[name].targets]
+    each = LOSSES[name]().outputs_a_target
+    reach = 1 if LOSSES[name].targets == "counts" else 5  # of logarithms
     return Kernel(
         "losses",
-        lambda rng, n, k, m: (5 * normal(rng, n, m), targets(rng, n, m)),
+        lambda rng, n, k, m: (reach * normal(rng, n, each * m), targets(rng, n, each * m)),
         partial(kernels.losses, loss=name),
-        LOSSES[name].value,
-        summed=lambda n, k, m: m,
+        LOSSES[name]().value,
+        summed=lambda n, k, m: 2 * each * m,
         terms=1,
         takes_out=False,
     )
@@ -546,7 +549,7 @@ BAD = [
     (kernels.softmax_cross_entropy, "targets", ONES[4, 3], ValueError, "targets must have shape (4, 4), not (4, 3)"),
     (kernels.softmax_cross_entropy, "logits", X[:, :0].copy(), ValueError, "at least one column; it has shape (4, 0)"),
     (kernels.softmax_cross_entropy, "n_threads", 0, ValueError, "n_threads must be from 1 to 1024, not 0"),
-    (kernels.losses, "loss", "hinge", ValueError, "cross_entropy, binary_cross_entropy, squared_error; not 'hinge'"),
+    (kernels.losses, "loss", "hinge", ValueError, "quantile, poisson; not 'hinge'"),
     (kernels.losses, "targets", LABELS, TypeError, "targets must be an array of float32, not an array of int64"),
     (kernels.losses, "n_threads", 0, ValueError, "n_threads must be from 1 to 1024, not 0"),
     (kernels.adam, "step", 0, ValueError, "step must be from 1 to 9007199254740992, not 0"),

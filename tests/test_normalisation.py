@@ -16,7 +16,7 @@ from fastmlp.callbacks import Callback
 from fastmlp.engine.rows import Rows
 from fastmlp.engine.trainer import Trainer
 from fastmlp.layers import Layer, engine_layers, layout, n_parameters, n_values, views
-from fastmlp.losses import LOSSES
+from fastmlp.losses import CrossEntropy
 
 # One unit, both sides of a panel's 64, several panels, lists and masks, several layers
 SHAPES = ((5, 1, 2), (3, 2, 2), (7, 65, 3), (20, 64, 130, 65, 3), (100, 64, 64, 10), (30, 16, 70, 5))
@@ -67,7 +67,7 @@ def join(weights, biases):
 
 def train(case, optimizer, batch_size, *, epochs=1, n_threads=1, **options):
     """Return values, moments, cost and trainer after some epochs in the rows' own order."""
-    trainer = Trainer(engine_layers(case.layers), LOSSES["cross_entropy"].code, batch_size, n_threads, **options)
+    trainer = Trainer(engine_layers(case.layers), CrossEntropy(), batch_size, n_threads, **options)
     values, moments = case.values.copy(), [np.zeros(n_parameters(case.layers), np.float32) for _ in range(2)]
     trainer.load(values, moments, 0)
     trainer.set_optimizer(optimizer)

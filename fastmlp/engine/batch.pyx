@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 import numpy as np
 
-from fastmlp.engine.table cimport FM_PANEL, kernels
+from fastmlp.engine.table cimport FM_PANEL, fm_loss, kernels
 from fastmlp.engine.layer cimport Layer, backward, blocks_of, forward, panel_floats, whole_gradient
 from fastmlp.engine.matrix cimport (
     Buffers, Matrix, add_transpose, choose_masks, column_tasks, make_panels, make_rows, panels_of, worth_skipping,
@@ -15,6 +15,23 @@ from fastmlp.engine.matrix cimport (
 from fastmlp.engine.noise cimport set_key
 from fastmlp.engine.parameters cimport Parameters
 from fastmlp.engine.rows cimport Rows
+
+
+@cython.final
+cdef class RowLoss:
+    """A loss as its kernel reads it, from the `code` and the `parameters` of a Loss; of None as Python computes it."""
+
+    def __init__(self, loss):
+        self.how.kind, self.outputs_a_target = -1, 1
+        if loss is not None:
+            self.how.kind, self.outputs_a_target = loss.code, loss.outputs_a_target
+            self.parameters = np.array(loss.parameters, np.float32)
+            self.how.n_parameters = self.parameters.shape[0]
+            self.how.parameters = &self.parameters[0] if self.how.n_parameters > 0 else NULL
+
+    cdef check(self, Rows rows, Py_ssize_t k, Py_ssize_t m):
+        """Refuse rows that a network of k inputs and m outputs cannot learn from by it."""
+        rows.check(k, m, self.outputs_a_target, self.how.kind >= 0)
 
 
 @cython.final
@@ -44,12 +61,13 @@ cdef class Batch:
         self.buffers, self.rows = Buffers(), rows
         self.layers, self.n_layers = parameters.layers, parameters.n_layers
         self.m = parameters.outputs()
+        self.width = rows.targets.shape[1] if rows.targets is not None else 0
         self.h = <Matrix *>self.buffers.allocate(sizeof(Matrix) * (self.n_layers + 1) * sets)
         self.dz = <Matrix *>self.buffers.allocate(sizeof(Matrix) * (self.n_layers + 1) * sets)
         for i in range(sets):
             self.add_activations(i, strip, masks)
         self.labels = <int64_t *>self.buffers.allocate(8 * capacity)
-        self.targets = self.buffers.floats(capacity * self.m if rows.targets is not None else 0)
+        self.targets = self.buffers.floats(capacity * self.width)
         self.scale, self.losses = self.buffers.floats(capacity), self.buffers.floats(capacity)
         self.scratch = self.buffers.floats(n_threads * rows.scratch)
 
@@ -128,18 +146,19 @@ cdef class Batch:
             for i in range(n):
                 labels[i] = label_of[rows[i]]
         elif self.rows.targets is not None:
-            kernels.gather(self.targets + first * self.m, self.m, FM_PANEL, &self.rows.targets[0, 0], rows, n, self.m)
+            kernels.gather(self.targets + first * self.width, self.width, FM_PANEL, &self.rows.targets[0, 0], rows, n,
+                           self.width)
         for i in range(n):
             scale[i] = row_scale
         if self.rows.weights is not None:
             for i in range(n):
                 scale[i] = self.rows.weights[rows[i]] * self.row_scale
 
-    cdef void compute_loss(self, int loss, const Matrix *logits, Py_ssize_t place, Py_ssize_t first,
+    cdef void compute_loss(self, const fm_loss *loss, const Matrix *logits, Py_ssize_t place, Py_ssize_t first,
                            Py_ssize_t n) noexcept nogil:
         """The losses of rows [first, first + n); their gradients take the place of the logits."""
         kernels.loss(logits.data + place * logits.ld, self.losses + first, logits.ld,
-                     self.labels + first if self.rows.labels is not None else NULL, self.targets + first * self.m,
+                     self.labels + first if self.rows.labels is not None else NULL, self.targets + first * self.width,
                      self.scale + first, n, self.m, loss)
 
     cdef double cost(self, Py_ssize_t n) noexcept nogil:
@@ -150,7 +169,7 @@ cdef class Batch:
             cost += <double>self.scale[i] * self.losses[i]
         return cost
 
-    cdef void chain(self, Parameters parameters, int loss, const int64_t *order, Py_ssize_t i,
+    cdef void chain(self, Parameters parameters, const fm_loss *loss, const int64_t *order, Py_ssize_t i,
                     Py_ssize_t first, Py_ssize_t n, int thread) noexcept nogil:
         """Rows [first, first + n) through all layers and back, to the i-th gradient."""
         cdef Py_ssize_t l, panel

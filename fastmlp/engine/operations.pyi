@@ -20,6 +20,7 @@ def loss_gradient(
     targets: NDArray[np.float32] | None,
     scale: NDArray[np.float32],
     kind: int,
+    parameters: NDArray[np.float32],
     n_threads: int,
 ) -> None: ...
 def softmax(probabilities: NDArray[np.float32]) -> None: ...

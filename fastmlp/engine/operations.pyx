@@ -9,7 +9,7 @@ from libc.string cimport memset
 from fastmlp.engine.matrix cimport padded, panels_of
 from fastmlp.engine.noise cimport make_noise, set_key
 from fastmlp.engine.parameters cimport correct_bias
-from fastmlp.engine.table cimport FM_ADAM, FM_PANEL, aligned, fm_dense, fm_noise, fm_step, kernels
+from fastmlp.engine.table cimport FM_ADAM, FM_PANEL, aligned, fm_dense, fm_loss, fm_noise, fm_step, kernels
 
 # Elements that a thread takes at a time in elementwise kernels: 64 KB, which stay in the L2 cache.
 cdef Py_ssize_t CHUNK = 16384
@@ -93,17 +93,21 @@ def activate_backward(float[::1] dz, const float[::1] read, int activation, int 
 
 
 def loss_gradient(float[:, ::1] logits, float[::1] losses, const int64_t[::1] labels, const float[:, ::1] targets,
-                  const float[::1] scale, int kind, int n_threads):
-    """In place: logits (n, m) become the gradient; losses, scale (n); one of labels (n) and targets (n, m) is None."""
-    cdef Py_ssize_t n = logits.shape[0], m = logits.shape[1], rows, task
+                  const float[::1] scale, int kind, const float[::1] parameters, int n_threads):
+    """In place: logits (n, m) become the gradient; losses, scale (n); one of labels (n) and targets (n, .) is None."""
+    cdef Py_ssize_t n = logits.shape[0], m = logits.shape[1], width, rows, task
+    cdef fm_loss how
     cdef const int64_t *label = &labels[0] if labels is not None else NULL
     cdef const float *target = &targets[0, 0] if targets is not None else NULL
+    how.kind, how.n_parameters = kind, parameters.shape[0]
+    how.parameters = &parameters[0] if how.n_parameters > 0 else NULL
+    width = targets.shape[1] if targets is not None else 0
     rows = max(<Py_ssize_t>1, CHUNK // m)
     for task in prange((n + rows - 1) // rows, nogil=True, num_threads=n_threads, schedule="static"):
         kernels.loss(&logits[task * rows, 0], &losses[task * rows], m,
                      label + task * rows if label != NULL else NULL,
-                     target + task * rows * m if target != NULL else NULL, &scale[task * rows],
-                     min(rows, n - task * rows), m, kind)
+                     target + task * rows * width if target != NULL else NULL, &scale[task * rows],
+                     min(rows, n - task * rows), m, &how)
 
 
 def softmax(float[:, ::1] probabilities):

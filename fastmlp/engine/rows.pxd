@@ -31,7 +31,7 @@ cdef class Rows:
     cdef list_sparse(self, const int64_t[::1] begin, const int32_t[::1] columns, const float[::1] values)
     cdef start_lists(self, Py_ssize_t room)
     cdef list_dense(self, X, int n_threads)
-    cdef check(self, Py_ssize_t k, Py_ssize_t m, bint labelled)
+    cdef check(self, Py_ssize_t k, Py_ssize_t m, Py_ssize_t outputs_a_target, bint labelled)
     cdef Matrix matrix(self, Py_ssize_t capacity, bint by_column, Buffers buffers)
     cdef int32_t *count_columns(self) except NULL
     cdef void gather(self, Matrix *x, Py_ssize_t place, const int64_t *rows, Py_ssize_t n, uint64_t key,

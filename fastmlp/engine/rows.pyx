@@ -152,13 +152,13 @@ cdef class Rows:
                              self.block, self.blocks, n_threads):
                 raise ValueError("another thread has written into X while it was read")
 
-    cdef check(self, Py_ssize_t k, Py_ssize_t m, bint labelled):
-        """Refuse rows that a network of k inputs and m outputs cannot learn from."""
-        cdef Py_ssize_t i
+    cdef check(self, Py_ssize_t k, Py_ssize_t m, Py_ssize_t outputs_a_target, bint labelled):
+        """Refuse rows that a network of k inputs and m outputs, so many a target, cannot learn from."""
+        cdef Py_ssize_t width = m // outputs_a_target, i
         if self.k != k:
             raise ValueError(f"rows must have {k} columns, not {self.k}")
-        if self.targets is not None and self.targets.shape[1] != m:
-            raise ValueError(f"targets must have {m} columns, not {self.targets.shape[1]}")
+        if self.targets is not None and (self.targets.shape[1] != width or width * outputs_a_target != m):
+            raise ValueError(f"targets must have {width} columns, not {self.targets.shape[1]}")
         if self.labels is not None:
             for i in range(self.n):
                 if not 0 <= self.labels[i] < m:

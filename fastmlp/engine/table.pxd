@@ -9,9 +9,6 @@ cdef extern from "fastmlp.h" nogil:
         FM_PANEL
         FM_PAD
         FM_IDENTITY
-        FM_CROSS_ENTROPY
-        FM_BINARY_CROSS_ENTROPY
-        FM_SQUARED_ERROR
         FM_SGD
         FM_NESTEROV
         FM_ADAM
@@ -34,6 +31,11 @@ cdef extern from "fastmlp.h" nogil:
         const float *data
         const uint64_t *masks
         ptrdiff_t ld_panel, ld_masks
+
+    ctypedef struct fm_loss:
+        int kind
+        ptrdiff_t n_parameters
+        const float *parameters
 
     ctypedef struct fm_step:
         int rule
@@ -94,7 +96,7 @@ cdef extern from "fastmlp.h" nogil:
                               const float *variance, ptrdiff_t m) noexcept nogil
         void (*blend)(float *x, const float *other, float share, ptrdiff_t n) noexcept nogil
         void (*loss)(float *logits, float *losses, ptrdiff_t ld, const int64_t *labels, const float *targets,
-                     const float *scale, ptrdiff_t n, ptrdiff_t m, int kind) noexcept nogil
+                     const float *scale, ptrdiff_t n, ptrdiff_t m, const fm_loss *how) noexcept nogil
         void (*softmax)(float *probabilities, ptrdiff_t ld, ptrdiff_t n, ptrdiff_t m) noexcept nogil
         void (*update)(float *weights, float *moment_1, float *moment_2, const float *dweights, ptrdiff_t count,
                        const fm_step *step) noexcept nogil

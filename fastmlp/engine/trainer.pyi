@@ -19,7 +19,7 @@ class Trainer(Team):
     def __init__(
         self,
         layers: Sequence[tuple[int, int, int, bool, bool, int, int | None, float, float]],
-        loss: int | None,
+        loss: object,
         batch_size: int,
         n_threads: int,
         *,

@@ -14,7 +14,7 @@ import numpy as np
 
 from fastmlp.engine.program import chained_step, constraint, layered_step
 
-from fastmlp.engine.batch cimport Batch
+from fastmlp.engine.batch cimport Batch, RowLoss
 from fastmlp.engine.layer cimport Layer, backward, forward, normalise, normalise_backward
 from fastmlp.engine.matrix cimport Matrix, turn
 from fastmlp.engine.parameters cimport Parameters
@@ -78,9 +78,9 @@ cdef class Trainer(Team):
     ----------
     layers : list
         As `fastmlp.layers.engine_layers` gives it.
-    loss : int or None
-        Its code. None cuts each step after the forward pass: `run` returns there with `at_cut` set, `logits` has the
-        outputs of the rows `cut_rows`, and `set_losses` takes their losses and gradients before the next `run`.
+    loss : Loss or None
+        None cuts each step after the forward pass: `run` returns with `at_cut` set, `logits` has the outputs of rows
+        `cut_rows`, and `set_losses` takes their losses and gradients before the next `run`.
     batch_size : int
     n_threads : int
         At most; the trainer measures which number is the fastest.
@@ -96,7 +96,8 @@ cdef class Trainer(Team):
     cdef readonly bint at_cut               # the step at hand waits for Python
     cdef Py_ssize_t batch_size
     cdef Py_ssize_t capacity, part_rows     # rows of a part of a batch, at most; of a whole batch's last part
-    cdef int n_threads, loss                # loss: its code; -1: Python's
+    cdef int n_threads
+    cdef RowLoss loss
     cdef bint cut_at_gradient, clipped, chained
     # The epoch
     cdef Rows rows
@@ -109,9 +110,8 @@ cdef class Trainer(Team):
 
     def __init__(self, layers, loss, Py_ssize_t batch_size, int n_threads, *, max_norm=None, cut_at_gradient=False):
         cdef Py_ssize_t parts
-        self.parameters = Parameters(layers, max_norm)
+        self.parameters, self.loss = Parameters(layers, max_norm), RowLoss(loss)
         self.batch_size, self.n_threads, self.cut_at_gradient = batch_size, n_threads, cut_at_gradient
-        self.loss = -1 if loss is None else loss
         self.capacity = capacity_of(self.parameters, batch_size)
         parts = (batch_size + self.capacity - 1) // self.capacity
         self.part_rows = batch_size - batch_size * (parts - 1) // parts
@@ -161,9 +161,9 @@ cdef class Trainer(Team):
 
     cdef make_room(self, Rows rows):
         cdef Py_ssize_t sets = 1, strip = self.capacity, capacity = self.capacity, chains
-        rows.check(self.parameters.layers[0].k, self.parameters.outputs(), self.loss >= 0)
+        self.loss.check(rows, self.parameters.layers[0].k, self.parameters.outputs())
         self.rows, self.whole, self.last, self.clipped = rows, None, None, self.parameters.clip_norm > 0
-        self.chained = (self.loss >= 0 and not self.cut_at_gradient and not self.clipped
+        self.chained = (self.loss.how.kind >= 0 and not self.cut_at_gradient and not self.clipped
                         and worth_chaining(self.parameters, rows))
         if self.chained:
             capacity, chains = self.batch_size, chains_of(self.batch_size)
@@ -184,7 +184,7 @@ cdef class Trainer(Team):
             # A smaller batch that would not need parts takes the road of the others: their gradients are rounded alike.
             phases = layered_step(
                 shapes, rows, self.capacity, self.n_threads, self.parameters.slabs(),
-                whole=self.capacity < self.batch_size, norm=self.clipped, cut_at_loss=self.loss < 0,
+                whole=self.capacity < self.batch_size, norm=self.clipped, cut_at_loss=self.loss.how.kind < 0,
                 cut_at_gradient=self.cut_at_gradient,
             )
         if self.parameters.max_norm > 0:
@@ -230,7 +230,7 @@ cdef class Trainer(Team):
         if self.batch >= self.n_batches:
             raise RuntimeError("the epoch has ended: start_epoch begins another one")
         self.at_cut = False
-        self.run_slice(1 if self.loss < 0 or self.cut_at_gradient else self.n_batches - self.batch)
+        self.run_slice(1 if self.loss.how.kind < 0 or self.cut_at_gradient else self.n_batches - self.batch)
 
     def phase_times(self):
         """Return `Program.take_times` of the whole batches, after `time_phases`."""
@@ -284,7 +284,7 @@ cdef class Trainer(Team):
         cdef Matrix *h = self.at_hand.h
         cdef Matrix *dz = self.at_hand.dz
         if task.kind == CHAIN:
-            self.at_hand.chain(self.parameters, self.loss, self.part(), index, task.first, task.n, thread)
+            self.at_hand.chain(self.parameters, &self.loss.how, self.part(), index, task.first, task.n, thread)
         elif task.kind == SUM:
             self.parameters.sum(index, task.n)
         elif task.kind == GATHER:
@@ -295,9 +295,9 @@ cdef class Trainer(Team):
             normalise(layer, &h[l + 1], self.part(), index, task.n)
         elif task.kind == OUTPUT:
             forward(layer, &h[l], &h[l + 1], self.part(), 0, task.first, task.n)
-            self.at_hand.compute_loss(self.loss, &h[l + 1], task.first, task.first, task.n)
+            self.at_hand.compute_loss(&self.loss.how, &h[l + 1], task.first, task.first, task.n)
         elif task.kind == LOSS:
-            self.at_hand.compute_loss(self.loss, &h[l], task.first, task.first, task.n)
+            self.at_hand.compute_loss(&self.loss.how, &h[l], task.first, task.first, task.n)
         elif task.kind == COST:
             self.total_cost += self.at_hand.cost(task.n)
         elif task.kind == COLUMNS:
@@ -322,7 +322,7 @@ cdef class Trainer(Team):
     cdef Py_ssize_t cut_n(self) except -1:
         """How many rows wait for their losses."""
         cdef const Task *task = self.now.tasks if self.at_cut else NULL
-        if self.loss >= 0 or task == NULL or task.kind in (NORM, APPLY):
+        if self.loss.how.kind >= 0 or task == NULL or task.kind in (NORM, APPLY):
             raise RuntimeError("no step is cut at its loss")
         while task.kind != COST:
             task += 1

@@ -20,7 +20,7 @@ from fastmlp.files import safetensors
 from fastmlp.files.atomic import replacing
 from fastmlp.files.sequential import NORMALISATION, Dense, dense_layers
 from fastmlp.layers import Layer, layers_of, views
-from fastmlp.losses import LOSSES
+from fastmlp.losses import LOSSES, Custom, Loss, loss_of, short
 from fastmlp.network import MLP
 from fastmlp.normalisation import fold as fold_in
 
@@ -34,7 +34,7 @@ RUN = "fastmlp.run"
 _ARGUMENTS = {
     "layer_sizes": (list,),
     "activation": (str, list),
-    "loss": (str,),
+    "loss": (str, dict),
     "init": (str, list),
     "seed": (int,),
 }
@@ -112,7 +112,7 @@ def contents(network: MLP, values: Float32, *, fold: bool = False) -> tuple[dict
     ['0.weight', '0.bias', '2.weight', '2.bias']
     """
     layers = network.layers
-    fields = {"format": _FORMAT, **{name: getattr(network, name) for name in _ARGUMENTS}}
+    fields = {"format": _FORMAT, **{name: getattr(network, name) for name in _ARGUMENTS}, "loss": _field(network.loss)}
     fields |= {name: getattr(network, name) for name in _OPTIONAL if getattr(network, name)}
     names = _names(layers)
     if fold and fields.pop("batch_norm", False):
@@ -130,7 +130,7 @@ def load(
     path: str | bytes | os.PathLike[str],
     *,
     activation: str | Sequence[str] | None = None,
-    loss: str | None = None,
+    loss: str | Loss | None = None,
 ) -> MLP:
     """Load a network that ``save`` wrote, or the dense layers that PyTorch or another program wrote.
 
@@ -183,7 +183,7 @@ def load(
     if activation is not None:
         given["activation"] = checks.one_or_each("activation", activation, ACTIVATIONS, None, "hidden layers")
     if loss is not None:
-        given["loss"] = checks.one_of("loss", loss, LOSSES)
+        given["loss"] = short(loss_of(loss))
     with reading(path) as stream:
         network = read(stream, given)
     if activation is not None:
@@ -241,7 +241,8 @@ def read(stream: BufferedIOBase, given: dict[str, Any]) -> MLP:
         return network
     fields = _parse(metadata["fastmlp"])
     _check(tensors, fields["layer_sizes"], fields.get("batch_norm", False))
-    network = MLP._unfilled(**{name: fields[name] for name in (*_ARGUMENTS, *_OPTIONAL) if name in fields})
+    arguments = {name: fields[name] for name in (*_ARGUMENTS, *_OPTIONAL) if name in fields}
+    network = MLP._unfilled(**{**arguments, "loss": _loss(fields["loss"], given.get("loss"))})
     crc32 = fields.pop("crc32")
     if _fill(network, _names(network.layers), stream, tensors, _crc32(fields)) != crc32:
         raise ValueError("the checksum is wrong: a parameter or a metadata key has changed since the file was saved")
@@ -316,6 +317,31 @@ def _foreign(tensors: Mapping[str, safetensors.Tensor], given: dict[str, Any]) -
             f"give activation=, one of {', '.join(ACTIVATIONS)}"
         )
     return layers, {"layer_sizes": layer_sizes, "batch_norm": layers[0].norm is not None, **given}
+
+
+def _field(loss: str | Loss) -> str | dict[str, Any]:
+    """Return what a file says of a loss: its name, or that and its parameters."""
+    if isinstance(loss, Loss):
+        return loss.name if isinstance(loss, Custom) else {"name": loss.name, **vars(loss)}
+    return loss
+
+
+def _loss(field: str | dict[str, Any], given: str | Loss | None) -> str | Loss:
+    """Return the loss that a file means; one of Python's is not in it."""
+    if field == Custom.name:
+        if not isinstance(given, Custom):
+            raise ValueError("the network was trained by a loss in Python: load(path, loss=losses.Custom(function))")
+        return given
+    if isinstance(field, str):
+        return field
+    parameters = dict(field)
+    name = parameters.pop("name", None)
+    if not isinstance(name, str) or name not in LOSSES:
+        raise ValueError(f"metadata key 'loss' must name one of {', '.join(LOSSES)}, got {name!r:.80}")
+    try:
+        return LOSSES[name](**parameters)
+    except TypeError as error:
+        raise ValueError(f"metadata key 'loss' must have the parameters of {name}: {error}") from error
 
 
 def _parse(text: str) -> dict[str, Any]:

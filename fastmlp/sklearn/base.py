@@ -15,7 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from fastmlp.arrays import Float32
 from fastmlp.layers import layout
-from fastmlp.losses import LOSSES
+from fastmlp.losses import loss_of
 from fastmlp.network import MLP
 from fastmlp.rows import Targets, checked_rows, checked_weights
 from fastmlp.sklearn import solvers
@@ -138,7 +138,7 @@ class BaseMLP(BaseEstimator):
     @property
     def out_activation_(self) -> str:
         """Activation of the outputs."""
-        return LOSSES[self._network().loss].output.name
+        return loss_of(self._network().loss).output.name
 
     def _network(self) -> MLP:
         """The network; before `fit` an AttributeError, so that its attributes are not there."""
@@ -257,7 +257,7 @@ class BaseMLP(BaseEstimator):
     def _outputs(self, X: Any) -> NDArray[Any]:
         """What the network says, (n, n_outputs): float32 where X is so, else float64."""
         logits = self._logits(X)
-        outputs = LOSSES[self.network_.loss].output.forward(logits)
+        outputs = loss_of(self.network_.loss).output.forward(logits)
         return outputs.astype(np.float32) if getattr(X, "dtype", None) == np.float32 else outputs
 
 

@@ -20,7 +20,7 @@ from fastmlp.engine.rows import Rows
 from fastmlp.engine.trainer import Trainer
 from fastmlp.errors import DivergenceError
 from fastmlp.layers import engine_layers
-from fastmlp.losses import LOSSES
+from fastmlp.losses import loss_of
 from fastmlp.network import MLP
 from fastmlp.optimizers import SGD, Adam, Optimizer
 from fastmlp.rows import Targets
@@ -208,7 +208,7 @@ def _split(estimator: Any, data: Data, random: np.random.RandomState) -> tuple[N
     if not estimator.early_stopping:
         return everything, None
     stratify = None
-    if LOSSES[network.loss].targets == "probabilities" and network.layer_sizes[-1] == 1:
+    if loss_of(network.loss).targets == "probabilities" and network.layer_sizes[-1] == 1:
         stratify = data.targets.given.astype(bool)
     learned, held_out = train_test_split(
         everything, random_state=random, test_size=estimator.validation_fraction, stratify=stratify
@@ -244,7 +244,7 @@ def _trainer(network: MLP, batch_size: int) -> Trainer:
     # Forward, input gradient and weight gradient, in phases that the threads share.
     work = 3 * batch_size * network.parameters.size / threads.RATE
     n_threads = threads.choose(network.n_threads, work / (2 * len(network.layers) + 2))
-    return Trainer(engine_layers(network.layers), LOSSES[network.loss].code, batch_size, n_threads)
+    return Trainer(engine_layers(network.layers), loss_of(network.loss), batch_size, n_threads)
 
 
 def _rows(network: MLP, data: Data) -> Rows:

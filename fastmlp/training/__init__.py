@@ -18,14 +18,14 @@ from fastmlp.engine.distortion import Distortion as EngineDistortion
 from fastmlp.engine.rows import Rows
 from fastmlp.engine.trainer import Trainer
 from fastmlp.layers import engine_layers
-from fastmlp.losses import LOSSES
+from fastmlp.losses import Custom, loss_of
 from fastmlp.network import MLP
 from fastmlp.optimizers import Optimizer, checked_optimizer
 from fastmlp.rows import Targets, checked_examples, checked_shapes, checked_weights, column_names
 from fastmlp.runs import History, Listener, RunState
 from fastmlp.schedules import try_rates
 from fastmlp.sparse import SparseRows
-from fastmlp.training.loop import Run, orders
+from fastmlp.training.loop import PythonLoss, Run, orders
 from fastmlp.training.resume import go_on, saved_run
 from fastmlp.training.state import first_state
 from fastmlp.training.validation import Metric, Validation, checked_metrics
@@ -156,7 +156,7 @@ def _caution(network: MLP, rows: Array | SparseRows, columns: Sequence[Any], tar
     cautions.about_inputs(rows, columns)
     if targets.labels is not None:
         cautions.about_classes(targets.labels, network.layer_sizes[-1])
-    elif LOSSES[network.loss].targets == "values":
+    elif loss_of(network.loss).targets == "values":
         cautions.about_values(targets.given)
 
 
@@ -187,11 +187,18 @@ def _train(progress: Progress, data: _Data, batch_size: int, *, shuffle: bool) -
     trainer.load(network._values, state.moments, state.step)
     if state.averages is not None:
         trainer.load_averages(state.averages, state.averaged)
-    run = Run(trainer, progress, rows=rows, state=state, validation=data.validation)
+    loss = _python_loss(network, data.targets)
+    run = Run(trainer, progress, rows=rows, state=state, validation=data.validation, loss=loss)
     network._history = history
     epochs = max(0, progress.epochs - len(history.loss))
     run.train(islice(orders(rows.n, network.seed, state.epoch, shuffle), epochs))
     return history
+
+
+def _python_loss(network: MLP, targets: Targets) -> PythonLoss | None:
+    """What a loss in Python says of rows, by their numbers."""
+    loss = network.loss
+    return (lambda logits, rows: loss.evaluated(logits, targets.given[rows])) if isinstance(loss, Custom) else None
 
 
 def _engine(network: MLP, data: _Data, batch_size: int) -> tuple[Trainer, Rows]:
@@ -208,17 +215,18 @@ def _engine(network: MLP, data: _Data, batch_size: int) -> tuple[Trainer, Rows]:
     if data.distortion is not None:
         seconds = max(seconds, batch * data.rows.shape[1] * PIXEL)
     n_threads = threads.choose(network.n_threads, seconds)
+    loss = loss_of(network.loss)
+    labels, values = (None, None) if loss.code is None else data.targets
     rows = Rows(
         data.rows,
         network.layers[0].units,
         n_threads,
-        data.targets.labels,
-        data.targets.values,
+        labels,
+        values,
         data.weights,
         data.distortion,
         network.input_dropout,
         network.input_noise,
     )
-    return Trainer(
-        engine_layers(network.layers), LOSSES[network.loss].code, batch, n_threads, max_norm=network.max_norm
-    ), rows
+    in_engine = None if loss.code is None else loss
+    return Trainer(engine_layers(network.layers), in_engine, batch, n_threads, max_norm=network.max_norm), rows

@@ -12,7 +12,7 @@ from fastmlp.arrays import Float32, Float64
 from fastmlp.engine.rows import Rows
 from fastmlp.engine.trainer import Trainer
 from fastmlp.layers import engine_layers, views
-from fastmlp.losses import LOSSES
+from fastmlp.losses import loss_of
 from fastmlp.network import MLP
 from fastmlp.optimizers import SGD
 
@@ -48,7 +48,7 @@ class Objective:
     def __init__(self, network: MLP, rows: Rows, l2: float = 0.0) -> None:
         work = 3 * rows.n * network.parameters.size / threads.RATE
         n_threads = threads.choose(network.n_threads, work / (2 * len(network.layers) + 2))
-        loss = LOSSES[network.loss].code
+        loss = loss_of(network.loss)
         self.network = network
         self.rows = rows
         self.l2 = l2

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from math import isfinite
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmlp.arrays import Float32
 from fastmlp.callbacks import ONLY_WATCHING, Callback, Progress
 from fastmlp.draws import epoch_key
 from fastmlp.engine import operations
@@ -19,10 +21,12 @@ from fastmlp.engine.trainer import Trainer
 from fastmlp.errors import DivergenceError
 from fastmlp.runs import RunState
 from fastmlp.schedules import Rate, rates
-from fastmlp.training.state import collect, commit
+from fastmlp.training.state import collect, commit, diverged
 from fastmlp.training.validation import Validation
 
-__all__ = ["Run", "orders"]
+__all__ = ["PythonLoss", "Run", "orders"]
+
+PythonLoss: TypeAlias = Callable[[Float32, NDArray[np.int64]], tuple[Float32, Float32]]
 
 
 class Run:
@@ -39,6 +43,8 @@ class Run:
     state : RunState
         That the engine began with.
     validation : Validation or None
+    loss : callable or None
+        What the engine does not have itself: (logits, numbers of their rows) -> (losses, dlogits).
 
     Examples
     --------
@@ -55,6 +61,7 @@ class Run:
         rows: Rows,
         state: RunState,
         validation: Validation | None,
+        loss: PythonLoss | None = None,
     ) -> None:
         self.network = progress.network
         self.trainer = trainer
@@ -68,6 +75,7 @@ class Run:
         self.written = any(type(callback) not in ONLY_WATCHING for callback in self.callbacks)
         self.values = self.network._values.copy() if self.written else None
         self.validation = validation
+        self.loss = loss
 
     def train(self, orders: Iterable[NDArray[np.int64]]) -> None:
         """Train an epoch for each order of the rows."""
@@ -108,11 +116,21 @@ class Run:
             self._keep()
         except KeyboardInterrupt:
             raise
-        except BaseException:
-            if before is not None:
+        except BaseException as error:
+            if self.trainer.at_cut and not isinstance(error, DivergenceError):
+                self._keep()  # a loss in Python has failed: the network is as before its batch
+            elif before is not None:
                 commit(self.network, *before)
             raise
         return seconds
+
+    def _compute_losses(self) -> None:
+        """Let a loss in Python say what the rows that wait for it cost."""
+        logits = self.trainer.logits()
+        if not np.isfinite(logits).all():
+            raise diverged("its logits are not finite", self.trainer, self.state)
+        assert self.loss is not None
+        self.trainer.set_losses(*self.loss(logits, self.trainer.cut_rows()))
 
     def _record(self, seconds: float) -> None:
         """Add an epoch to the history, and what the network is worth after it."""
@@ -131,6 +149,9 @@ class Run:
         while self.trainer.batch < self.trainer.n_batches and not self.progress.stop:
             started = time.perf_counter()
             self.trainer.run()
+            while self.trainer.at_cut:
+                self._compute_losses()
+                self.trainer.run()
             seconds += time.perf_counter() - started
             if not isfinite(self.trainer.cost):
                 self._keep()  # which raises DivergenceError

@@ -14,7 +14,7 @@ from fastmlp.network import MLP
 from fastmlp.optimizers import RULES, Optimizer
 from fastmlp.runs import RunState
 
-__all__ = ["collect", "commit", "first_state"]
+__all__ = ["collect", "commit", "diverged", "first_state"]
 
 
 def first_state(network: MLP, optimizer: Optimizer) -> RunState:
@@ -59,11 +59,7 @@ def collect(trainer: Trainer, rule: str, before: RunState) -> tuple[Callable[[Fl
     3
     """
     if not trainer.is_finite():
-        raise DivergenceError(
-            f"training diverged in epoch {before.epoch + 1}: its loss is {trainer.cost}, by batch {trainer.batch} of "
-            f"{trainer.n_batches}, and the network keeps the parameters of the last finite epoch; a smaller "
-            "learning_rate or inputs of a smaller scale may help"
-        )
+        raise diverged(f"its loss is {trainer.cost}", trainer, before)
     epoch = before.epoch + (trainer.batch == trainer.n_batches)
     averages = before.averages
     if trainer.averaged == 0:
@@ -72,6 +68,25 @@ def collect(trainer: Trainer, rule: str, before: RunState) -> tuple[Callable[[Fl
         averages = np.empty_like(before.moments[0])
     state = RunState(rule, before.moments, trainer.step, epoch, averages, trainer.averaged)
     return partial(trainer.store, moments=state.moments, averages=averages), state
+
+
+def diverged(what: str, trainer: Trainer, before: RunState) -> DivergenceError:
+    """Return the error that says so.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> import fastmlp
+    >>> from fastmlp.training.state import diverged, first_state
+    >>> before = first_state(fastmlp.MLP((2, 2)), fastmlp.SGD())
+    >>> diverged("its loss is nan", SimpleNamespace(batch=2, n_batches=5), before)  # doctest: +ELLIPSIS
+    DivergenceError('training diverged in epoch 1: its loss is nan, by batch 2 of 5, and ...')
+    """
+    return DivergenceError(
+        f"training diverged in epoch {before.epoch + 1}: {what}, by batch {trainer.batch} of {trainer.n_batches}, and "
+        "the network keeps the parameters of the last finite epoch; a smaller learning_rate or inputs of a smaller "
+        "scale may help"
+    )
 
 
 def commit(network: MLP, values: Float32 | Callable[[Float32], None], state: RunState | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fastmlp.arrays import Array
-from fastmlp.losses import LOSSES
+from fastmlp.losses import loss_of
 from fastmlp.metrics import scores
 from fastmlp.network import MLP
 from fastmlp.rows import Targets
@@ -97,7 +97,7 @@ class Validation:
     @property
     def names(self) -> list[str]:
         """What `judge` computes."""
-        accuracy = [] if LOSSES[self.network.loss].targets == "values" else ["accuracy"]
+        accuracy = ["accuracy"] if "accuracy" in loss_of(self.network.loss).scores else []
         return [f"validation_{name}" for name in ("loss", *accuracy, *self.metrics)]
 
     def judge(self, network: MLP) -> dict[str, float]:
@@ -117,7 +117,7 @@ class Validation:
         """What `predict` should return: of classes the labels, of yes or no 0 and 1 as whole numbers."""
         if self.targets.labels is not None:
             return self.targets.labels
-        values, kind = self.targets.given, LOSSES[self.network.loss].targets
+        values, kind = self.targets.given, loss_of(self.network.loss).targets
         if kind == "classes":
             return np.asarray(values.argmax(axis=1))
         values = values[:, 0] if values.shape[1] == 1 else values
@@ -135,7 +135,7 @@ class Validation:
         except ValueError:  # a function of C that does not tell
             return False
         wants = arguments[1:] != [] and arguments[1].startswith(("y_prob", "y_score"))
-        if wants and not LOSSES[self.network.loss].output.is_probability:
+        if wants and not loss_of(self.network.loss).output.is_probability:
             raise ValueError(f"metrics[{name!r}] wants probabilities, which loss={self.network.loss!r} does not have")
         return wants
 
