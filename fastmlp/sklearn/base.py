@@ -13,12 +13,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from fastmlp.activations import ACTIVATIONS
 from fastmlp.arrays import Float32
 from fastmlp.layers import layout
 from fastmlp.losses import loss_of
 from fastmlp.network import MLP
 from fastmlp.rows import Targets, checked_rows, checked_weights
-from fastmlp.sklearn import solvers
+from fastmlp.sklearn import exchange, solvers
 
 __all__ = ["BaseMLP", "is_stochastic"]
 
@@ -30,6 +31,40 @@ DECAY = Interval(Real, 0, 1, closed="left")
 # First weights are uniform within the root of this factor / (fan_in + fan_out): Glorot & Bengio 2010, equation 16, for
 # activations of slope 1 at 0.
 FACTORS = {"logistic": 2.0}
+
+
+# What the parameters may be, in scikit-learn's own terms.
+CONSTRAINTS: dict[str, list[Any]] = {
+    "hidden_layer_sizes": ["array-like", COUNT],
+    "activation": [StrOptions(set(ACTIVATIONS)), tuple, list],
+    "solver": [StrOptions({"lbfgs", "sgd", "adam", "adamw"})],
+    "alpha": [NONNEGATIVE],
+    "batch_size": [StrOptions({"auto"}), COUNT],
+    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+    "learning_rate_init": [POSITIVE, callable],
+    "power_t": [NONNEGATIVE],
+    "max_iter": [COUNT],
+    "shuffle": ["boolean"],
+    "random_state": ["random_state"],
+    "tol": [NONNEGATIVE],
+    "verbose": ["verbose"],
+    "warm_start": ["boolean"],
+    "momentum": [Interval(Real, 0, 1, closed="both")],
+    "nesterovs_momentum": ["boolean"],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [DECAY],
+    "beta_1": [DECAY],
+    "beta_2": [DECAY],
+    "epsilon": [POSITIVE],
+    "n_iter_no_change": [COUNT, Options(Real, {np.inf})],
+    "max_fun": [COUNT],
+    "n_threads": [COUNT, None],
+    "weight_decay": [NONNEGATIVE],
+    "clip_norm": [POSITIVE, None],
+    "keep_optimizer": ["boolean"],
+    "max_time": [POSITIVE, None],
+    "callbacks": [tuple, list],
+}
 
 
 class Arrays(list[Float32]):
@@ -67,32 +102,7 @@ class BaseMLP(BaseEstimator):
     True
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "hidden_layer_sizes": ["array-like", COUNT],
-        "activation": [StrOptions({"identity", "logistic", "tanh", "relu"})],
-        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
-        "alpha": [NONNEGATIVE],
-        "batch_size": [StrOptions({"auto"}), COUNT],
-        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
-        "learning_rate_init": [POSITIVE],
-        "power_t": [NONNEGATIVE],
-        "max_iter": [COUNT],
-        "shuffle": ["boolean"],
-        "random_state": ["random_state"],
-        "tol": [NONNEGATIVE],
-        "verbose": ["verbose"],
-        "warm_start": ["boolean"],
-        "momentum": [Interval(Real, 0, 1, closed="both")],
-        "nesterovs_momentum": ["boolean"],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [DECAY],
-        "beta_1": [DECAY],
-        "beta_2": [DECAY],
-        "epsilon": [POSITIVE],
-        "n_iter_no_change": [COUNT, Options(Real, {np.inf})],
-        "max_fun": [COUNT],
-        "n_threads": [COUNT, None],
-    }
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
 
     network_: MLP
     classes_: NDArray[Any]
@@ -156,7 +166,16 @@ class BaseMLP(BaseEstimator):
     # -- Training
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Any:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: ArrayLike | None = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: ArrayLike | None = None,
+    ) -> Any:
         """Train, from new weights or, with `warm_start`, from those of the last call.
 
         Parameters
@@ -166,6 +185,9 @@ class BaseMLP(BaseEstimator):
             Class labels or, of a regressor, values; (n, n_outputs) of a classifier are answers, 0 or 1.
         sample_weight : array (n,) or None
             Not negative.
+        X_val, y_val, sample_weight_val : arrays or None
+            Rows by which epochs are judged: with `early_stopping` in the place of `validation_fraction`, and without it
+            for `validation_scores_` and `validation_loss_curve_` alone. Not of solver "lbfgs".
 
         Returns
         -------
@@ -181,30 +203,44 @@ class BaseMLP(BaseEstimator):
         ConvergenceWarning
             `max_iter` came before the end.
         """
-        return self._fit(X, y, sample_weight, incremental=False)
+        if (X_val is None) != (y_val is None) or (X_val is None and sample_weight_val is not None):
+            raise ValueError("X_val and y_val must be given together, and sample_weight_val with them")
+        if X_val is not None and self.solver == "lbfgs":
+            raise ValueError("X_val must be None for solver='lbfgs', which has no epochs to judge")
+        held_out = None if X_val is None else (X_val, y_val, sample_weight_val)
+        return self._fit(X, y, sample_weight, incremental=False, held_out=held_out)
 
-    def _fit(self, X: Any, y: Any, sample_weight: ArrayLike | None, *, incremental: bool) -> Any:
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: ArrayLike | None,
+        *,
+        incremental: bool,
+        held_out: tuple[Any, Any, ArrayLike | None] | None = None,
+    ) -> Any:
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         hidden = _hidden_sizes(self.hidden_layer_sizes)
         first = not hasattr(self, "network_") or not (self.warm_start or incremental)
-        X, targets = self._validated(X, y, incremental=incremental, reset=first)
-        weights = None if sample_weight is None else _check_sample_weight(sample_weight, X)
-        weights = checked_weights(weights, X.shape[0])
+        data = self._data(X, y, sample_weight, incremental=incremental, reset=first)
+        held_out_data = None if held_out is None else self._data(*held_out, incremental=True, reset=False)
         random = check_random_state(self.random_state)
-        sizes = (X.shape[1], *hidden, len(self.classes_) if targets.values is None else targets.values.shape[1])
+        values = data.targets.values
+        sizes = (data.X.shape[1], *hidden, len(self.classes_) if values is None else values.shape[1])
+        activation = self.activation if isinstance(self.activation, str) else tuple(self.activation)
         if first:
-            self._begin(sizes, random)
-        elif sizes != self.network_.layer_sizes or self.activation != self.network_.activation:
+            self._begin(sizes, activation, random)
+        elif sizes != self.network_.layer_sizes or activation != self.network_.activation:
             raise ValueError(
                 f"the network has layers of {self.network_.layer_sizes} with {self.network_.activation!r} between "
-                f"them, and now hidden_layer_sizes, activation, X and y ask for {sizes} with {self.activation!r}; "
+                f"them, and now hidden_layer_sizes, activation, X and y ask for {sizes} with {activation!r}; "
                 "fit with warm_start=False makes a new one"
             )
         self.network_.n_threads = self.n_threads
         try:
             with np.errstate(over="ignore"):  # what float32 cannot hold: the costs tell
-                solvers.train(self, solvers.Data(X, targets, weights), random, incremental=incremental)
+                solvers.train(self, data, held_out_data, random, incremental=incremental)
         except ArithmeticError:
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
@@ -212,8 +248,16 @@ class BaseMLP(BaseEstimator):
             ) from None
         return self
 
-    def _validated(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Targets]:
-        """X checked, and what the network is to say of its rows."""
+    def _data(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool, reset: bool) -> solvers.Data:
+        """What scikit-learn has checked, with weights of the rows where there are some."""
+        X, targets, weights = self._validated(X, y, incremental=incremental, reset=reset)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X)
+            weights = sample_weight if weights is None else weights * sample_weight
+        return solvers.Data(X, targets, checked_weights(weights, X.shape[0]))
+
+    def _validated(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Targets, Any]:
+        """X checked, what the network is to say of its rows, and what they weigh by their classes, or None."""
         raise NotImplementedError
 
     def _loss(self) -> str:
@@ -224,17 +268,44 @@ class BaseMLP(BaseEstimator):
         """What scikit-learn's loss is, of the network's."""
         return 1.0
 
-    def _begin(self, sizes: tuple[int, ...], random: np.random.RandomState) -> None:
+    def _begin(self, sizes: tuple[int, ...], activation: str | tuple[str, ...], random: np.random.RandomState) -> None:
         """Make a new network, of the weights that scikit-learn draws from this random state, and new attributes."""
         self.network_ = network = MLP._unfilled(
-            sizes, activation=self.activation, loss=self._loss(), n_threads=self.n_threads
+            sizes, activation=activation, loss=self._loss(), n_threads=self.n_threads
         )
-        factor = FACTORS.get(self.activation, 6.0)
+        factor = FACTORS.get(activation if isinstance(activation, str) else "", 6.0)
         for i, _, offset, shape in layout(network.layers):
             layer = network.layers[i]
             bound = np.sqrt(factor / (layer.inputs + layer.units))
             network.parameters[offset : offset + np.prod(shape)] = random.uniform(-bound, bound, shape).ravel()
         solvers.begin(self)
+
+    # -- Exchange
+
+    @classmethod
+    def from_sklearn(cls, fitted: Any) -> Any:
+        """Return an estimator that predicts, to the rounding of float32, what scikit-learn's fitted one does.
+
+        It has its parameters and records; training goes on with a new optimizer.
+
+        Raises
+        ------
+        TypeError
+            `fitted` is not scikit-learn's estimator of this name.
+        NotFittedError
+            It is not fitted.
+        """
+        return exchange.from_sklearn(cls, fitted)
+
+    def to_sklearn(self) -> Any:
+        """Return scikit-learn's own estimator, fitted, with the parameters that it has; it predicts the same.
+
+        Raises
+        ------
+        ValueError
+            scikit-learn does not have the activation, the solver or the loss.
+        """
+        return exchange.to_sklearn(self)
 
     # -- Prediction
 

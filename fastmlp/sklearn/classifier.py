@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,10 +11,13 @@ from scipy.sparse import csr_matrix
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target
 from sklearn.utils.validation import validate_data
 
+from fastmlp.callbacks import Callback
 from fastmlp.rows import Targets
 from fastmlp.sklearn.base import BaseMLP, is_stochastic
 from fastmlp.sparse import is_sparse
@@ -32,10 +36,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     ----------
     hidden_layer_sizes : int or array-like of int, default (100,)
         Units of each hidden layer.
-    activation : {"identity", "logistic", "tanh", "relu"}, default "relu"
-        Of the hidden layers.
-    solver : {"lbfgs", "sgd", "adam"}, default "adam"
-        "lbfgs" is SciPy's L-BFGS-B over all rows at once; the others take batches.
+    activation : str or tuple of str, default "relu"
+        Of the hidden layers, any that `fastmlp.MLP` has: of all of them, or of each.
+    solver : {"lbfgs", "sgd", "adam", "adamw"}, default "adam"
+        "lbfgs" is SciPy's L-BFGS-B over all rows at once; the others take batches. "adamw" also takes `weight_decay`.
     alpha : float, default 0.0001
         Of the L2 penalty: alpha / 2 times the sum of the squared weights, by the rows of the batch, is added to its
         mean loss.
@@ -44,7 +48,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     learning_rate : {"constant", "invscaling", "adaptive"}, default "constant"
         Of "sgd": the rate as it is; divided after each epoch by the `power_t`-th power of the rows seen so far; or
         divided by 5 where `n_iter_no_change` epochs have gained less than `tol`.
-    learning_rate_init : float, default 0.001
+    learning_rate_init : float or schedule, default 0.001
+        A schedule of `fastmlp.schedules`, or any function of step and steps, runs over the `max_iter` epochs of `fit`.
     power_t : float, default 0.5
     max_iter : int, default 200
         Epochs or, of "lbfgs", iterations at most.
@@ -72,6 +77,18 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Evaluations of "lbfgs" at most.
     n_threads : int or None, default None
         Threads at most, as of `fastmlp.MLP`.
+    weight_decay : float, default 0.01
+        Of "adamw", decoupled from the gradient (Loshchilov & Hutter 2019).
+    clip_norm : float or None, default None
+        The largest norm of a batch's gradient; those above it are scaled down.
+    keep_optimizer : bool, default False
+        With `warm_start`, `fit` goes on with the optimizer's state, too.
+    max_time : float or None, default None
+        Seconds after which the epoch at hand is the last one.
+    callbacks : sequence of fastmlp.callbacks.Callback, default ()
+        Told how training goes, as by `fastmlp.MLP.fit`; not by "lbfgs".
+    class_weight : dict, "balanced" or None, default None
+        By which the weights of a class's rows are multiplied; "balanced": all classes weigh the same.
 
     Attributes
     ----------
@@ -83,7 +100,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     loss_, best_loss_, loss_curve_ : float, float or None, list of float
         Of the last epoch, of the best one without `early_stopping`, and of all.
     validation_scores_, best_validation_score_ : list of float and float, or None
-        With `early_stopping`.
+        With `early_stopping`; the scores with `X_val` as well.
+    validation_loss_curve_ : list of float
+        The mean loss of the rows that are held out, after each epoch and without the penalty.
     n_iter_, t_ : int
         Epochs of the last fit; rows that have been learnt from.
     n_layers_, n_outputs_ : int
@@ -100,6 +119,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     >>> MLPClassifier(solver="lbfgs", max_iter=500, random_state=0).fit(X, y).score(X, y) > 0.95
     True
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseMLP._parameter_constraints,
+        "class_weight": [dict, list, StrOptions({"balanced"}), None],
+    }
 
     def __init__(
         self,
@@ -128,6 +152,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
         n_threads: int | None = None,
+        weight_decay: float = 0.01,
+        clip_norm: float | None = None,
+        keep_optimizer: bool = False,
+        max_time: float | None = None,
+        callbacks: Sequence[Callback] = (),
+        class_weight: Any = None,
     ) -> None:
         self._take(locals())
 
@@ -198,7 +228,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def _loss(self) -> str:
         return "cross_entropy" if self._kind == "multiclass" else "binary_cross_entropy"
 
-    def _validated(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Targets]:
+    def _validated(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Targets, Any]:
         X, y = validate_data(self, X, y, accept_sparse=["csr", "csc"], multi_output=True, reset=reset)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
@@ -206,11 +236,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             self.classes_, self._kind = _classes_of(y)
             self._sparse_answers = is_sparse(y)
         else:
-            self._check_classes(_classes_of(y)[0])
-        return X, self._encoded(y)
+            self._check_classes(_classes_of(y)[0], all_of_them=self.warm_start and not incremental)
+        weights = None if self.class_weight is None else compute_sample_weight(self.class_weight, y)
+        return X, self._encoded(y), weights
 
-    def _check_classes(self, classes: NDArray[Any]) -> None:
-        if self.warm_start:
+    def _check_classes(self, classes: NDArray[Any], *, all_of_them: bool) -> None:
+        if all_of_them:
             if set(classes) != set(self.classes_):
                 raise ValueError(
                     "warm_start can only be used where `y` has the same classes as in the previous call to fit. "

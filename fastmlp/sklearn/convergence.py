@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class Validation:
     >>> from fastmlp.rows import Targets
     >>> from fastmlp.sklearn.convergence import Validation
     >>> rows, labels = np.zeros((2, 3), np.float32), np.array([0, 1])
-    >>> Validation(rows, Targets(labels, None), None).score(fastmlp.MLP((3, 2)))
+    >>> Validation(rows, Targets(labels, None), None).scores(fastmlp.MLP((3, 2)))[1]
     0.5
     """
 
@@ -44,10 +45,10 @@ class Validation:
         self.targets = targets
         self.weights = weights
 
-    def score(self, network: MLP) -> float:
-        """Return the accuracy or, of values, R2."""
-        scores = metrics.scores(network._logits(self.rows), self.targets, network.loss, self.weights)
-        return scores["accuracy" if "accuracy" in scores else "r2"]
+    def scores(self, network: MLP) -> tuple[float, float]:
+        """Return the mean loss, and the accuracy or, of values, R2."""
+        found = metrics.scores(network._logits(self.rows), self.targets, network.loss, self.weights)
+        return found["loss"], found["accuracy" if "accuracy" in found else "r2"]
 
 
 class Convergence(Callback):
@@ -96,6 +97,7 @@ class Convergence(Callback):
         self.scale = scale
         self.validation = validation
         self.norm = squared_norm(estimator.network_)
+        self.began = time.monotonic()
 
     def on_epoch_end(self, progress: Progress) -> None:
         """Record the epoch, and judge it."""
@@ -106,15 +108,14 @@ class Convergence(Callback):
         estimator.loss_curve_.append(estimator.loss_)
         if estimator.verbose:
             print(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
-        if self.validation is None:
-            improved = self._improved_loss()
-        else:
-            improved = self._improved_score(self.validation.score(progress.network), progress.network)
+        improved = self._improved_loss() if self.validation is None else self._judge(self.validation, progress.network)
         estimator._no_improvement_count = 0 if improved else estimator._no_improvement_count + 1
         if estimator.solver == "sgd" and estimator.learning_rate == "invscaling":
             self._set_rate(estimator.learning_rate_init / (estimator.t_ + 1) ** estimator.power_t)
         if estimator._no_improvement_count > estimator.n_iter_no_change:
             self._stop_or_slow(progress)
+        if estimator.max_time is not None and time.monotonic() - self.began > estimator.max_time:
+            progress.stop = True
 
     def _loss(self, network: MLP) -> float:
         """The mean over the epoch's rows; the weights are those of its beginning and end, on average."""
@@ -122,6 +123,18 @@ class Convergence(Callback):
         mean = (total * self.batch_size - last * self.short) / self.n
         before, self.norm = self.norm, squared_norm(network)
         return self.scale * mean + self.decay * (before + self.norm) / 2
+
+    def _judge(self, validation: Validation, network: MLP) -> bool:
+        """Record what the rows held out say; whether they, or the losses of the others, say that the epoch gained."""
+        estimator = self.estimator
+        loss, score = validation.scores(network)
+        estimator.validation_loss_curve_.append(self.scale * loss)
+        if estimator.validation_scores_ is None:
+            estimator.validation_scores_ = []
+        estimator.validation_scores_.append(score)
+        if estimator.verbose:
+            print(f"Validation score: {score:f}")
+        return self._improved_score(score, network) if estimator.early_stopping else self._improved_loss()
 
     def _improved_loss(self) -> bool:
         estimator = self.estimator
@@ -132,9 +145,6 @@ class Convergence(Callback):
     def _improved_score(self, score: float, network: MLP) -> bool:
         estimator = self.estimator
         best = estimator.best_validation_score_
-        estimator.validation_scores_.append(score)
-        if estimator.verbose:
-            print(f"Validation score: {score:f}")
         if score > best:
             estimator.best_validation_score_ = score
             estimator._best_parameters = network.parameters.copy()
@@ -142,7 +152,7 @@ class Convergence(Callback):
 
     def _stop_or_slow(self, progress: Progress) -> None:
         estimator = self.estimator
-        what = "Training loss" if self.validation is None else "Validation score"
+        what = "Validation score" if estimator.early_stopping else "Training loss"
         message = (
             f"{what} did not improve more than tol={estimator.tol:f} for {estimator.n_iter_no_change} consecutive "
             "epochs."

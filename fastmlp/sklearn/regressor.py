@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
+from fastmlp.callbacks import Callback
 from fastmlp.rows import Targets
 from fastmlp.sklearn.base import BaseMLP, is_stochastic
 
@@ -29,13 +31,14 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         Half of the squared error, on average over rows and outputs.
     hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, power_t, max_iter, \
 shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping, validation_fraction, \
-beta_1, beta_2, epsilon, n_iter_no_change, max_fun, n_threads
+beta_1, beta_2, epsilon, n_iter_no_change, max_fun, n_threads, weight_decay, clip_norm, keep_optimizer, \
+max_time, callbacks
         As in `MLPClassifier`; `early_stopping` judges epochs by R2.
 
     Attributes
     ----------
-    network_, coefs_, intercepts_, loss_, best_loss_, loss_curve_, validation_scores_, best_validation_score_, \
-n_iter_, t_, n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_
+    network_, coefs_, intercepts_, loss_, best_loss_, loss_curve_, validation_loss_curve_, validation_scores_, \
+best_validation_score_, n_iter_, t_, n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_
         As in `MLPClassifier`.
 
     Examples
@@ -81,6 +84,11 @@ n_iter_, t_, n_layers_, n_outputs_, out_activation_, n_features_in_, feature_nam
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
         n_threads: int | None = None,
+        weight_decay: float = 0.01,
+        clip_norm: float | None = None,
+        keep_optimizer: bool = False,
+        max_time: float | None = None,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
         self._take(locals())
 
@@ -118,9 +126,9 @@ n_iter_, t_, n_layers_, n_outputs_, out_activation_, n_features_in_, feature_nam
     def _loss_scale(self) -> float:
         return 1 / self.n_outputs_  # a mean over the outputs, where the network's is a sum
 
-    def _validated(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Targets]:  # noqa: ARG002
+    def _validated(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Targets, Any]:  # noqa: ARG002
         X, y = validate_data(self, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=True, reset=reset)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         with np.errstate(over="ignore"):
-            return X, Targets(None, np.require(y.reshape(len(y), -1), np.float32, ["C", "A"]))
+            return X, Targets(None, np.require(y.reshape(len(y), -1), np.float32, ["C", "A"])), None

@@ -22,7 +22,7 @@ from fastmlp.errors import DivergenceError
 from fastmlp.layers import engine_layers
 from fastmlp.losses import loss_of
 from fastmlp.network import MLP
-from fastmlp.optimizers import SGD, Adam, Optimizer
+from fastmlp.optimizers import SGD, Adam, AdamW, Optimizer
 from fastmlp.rows import Targets
 from fastmlp.runs import History
 from fastmlp.sklearn.convergence import Convergence, Validation
@@ -92,7 +92,7 @@ def begin(estimator: Any) -> None:
     estimator.t_ = 0
     if estimator.solver == "lbfgs":
         return
-    estimator.loss_curve_ = []
+    estimator.loss_curve_, estimator.validation_loss_curve_ = [], []
     estimator._no_improvement_count = 0
     estimator._best_parameters = estimator.network_.parameters.copy()
     early = estimator.early_stopping
@@ -101,7 +101,9 @@ def begin(estimator: Any) -> None:
     estimator.best_loss_ = None if early else np.inf
 
 
-def train(estimator: Any, data: Data, random: np.random.RandomState, *, incremental: bool) -> None:
+def train(
+    estimator: Any, data: Data, held_out: Data | None, random: np.random.RandomState, *, incremental: bool
+) -> None:
     """Train an estimator's network by its solver; `incremental`: for one epoch, with the optimizer as it stands.
 
     Raises
@@ -119,7 +121,7 @@ def train(estimator: Any, data: Data, random: np.random.RandomState, *, incremen
     if estimator.solver == "lbfgs":
         _minimize(estimator, data)
     else:
-        _descend(estimator, data, random, incremental=incremental)
+        _descend(estimator, data, held_out, random, incremental=incremental)
 
 
 def _minimize(estimator: Any, data: Data) -> None:
@@ -144,12 +146,15 @@ def _minimize(estimator: Any, data: Data) -> None:
     estimator.loss_ = scale * (result.fun - decay) + decay
 
 
-def _descend(estimator: Any, data: Data, random: np.random.RandomState, *, incremental: bool) -> None:
+def _descend(
+    estimator: Any, data: Data, held_out: Data | None, random: np.random.RandomState, *, incremental: bool
+) -> None:
     network = estimator.network_
-    if not incremental or not hasattr(estimator, "_optimizer"):
-        estimator._optimizer = _optimizer(estimator)
+    kept = incremental or (estimator.warm_start and estimator.keep_optimizer)
+    if not kept or not hasattr(estimator, "_optimizer"):
+        estimator._optimizer = _optimizer(estimator, incremental=incremental)
         network._state = None
-    learned, validation = _split(estimator, data, random)
+    learned, validation = _split(estimator, data, held_out, random)
     n = len(learned)
     batch_size = _batch_size(estimator.batch_size, n)
     trainer = _trainer(network, batch_size)
@@ -169,7 +174,7 @@ def _descend(estimator: Any, data: Data, random: np.random.RandomState, *, incre
         epochs=epochs,
         n_batches=n_batches,
         optimizer=estimator._optimizer,
-        callbacks=[convergence],
+        callbacks=[*estimator.callbacks, convergence],
     )
     run = Run(trainer, progress, rows=_rows(network, data), state=state, validation=None)
     estimator.n_iter_ = 0
@@ -185,37 +190,49 @@ def _descend(estimator: Any, data: Data, random: np.random.RandomState, *, incre
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=2)
     except DivergenceError:
-        if validation is None:
+        if not estimator.early_stopping:
             raise
         estimator.validation_scores_.append(np.nan)
-    if validation is not None:
+    if estimator.early_stopping:
         network._few_rows[:] = estimator._best_parameters
 
 
-def _optimizer(estimator: Any) -> Optimizer:
+def _optimizer(estimator: Any, *, incremental: bool) -> Optimizer:
+    rate, clip_norm = estimator.learning_rate_init, estimator.clip_norm
+    if callable(rate) and (incremental or (estimator.solver == "sgd" and estimator.learning_rate != "constant")):
+        raise ValueError("learning_rate_init must be a number for partial_fit, 'invscaling' and 'adaptive'")
     optimizer: Optimizer
     if estimator.solver == "sgd":
-        optimizer = SGD(estimator.learning_rate_init, estimator.momentum, bool(estimator.nesterovs_momentum))
+        optimizer = SGD(rate, estimator.momentum, bool(estimator.nesterovs_momentum), clip_norm=clip_norm)
     else:
-        optimizer = Adam(estimator.learning_rate_init, estimator.beta_1, estimator.beta_2, estimator.epsilon)
+        numbers = rate, estimator.beta_1, estimator.beta_2, estimator.epsilon
+        if estimator.solver == "adam":
+            optimizer = Adam(*numbers, clip_norm=clip_norm)
+        else:
+            optimizer = AdamW(*numbers, estimator.weight_decay, clip_norm=clip_norm)
     optimizer.alpha, optimizer.epsilon_hat = estimator.alpha, True
     return optimizer
 
 
-def _split(estimator: Any, data: Data, random: np.random.RandomState) -> tuple[NDArray[np.int64], Validation | None]:
+def _split(
+    estimator: Any, data: Data, held_out: Data | None, random: np.random.RandomState
+) -> tuple[NDArray[np.int64], Validation | None]:
     """The rows to learn from and, for early stopping, those by which it is judged: as scikit-learn parts them."""
     everything, network = np.arange(data.X.shape[0]), estimator.network_
-    if not estimator.early_stopping:
-        return everything, None
-    stratify = None
-    if loss_of(network.loss).targets == "probabilities" and network.layer_sizes[-1] == 1:
-        stratify = data.targets.given.astype(bool)
-    learned, held_out = train_test_split(
-        everything, random_state=random, test_size=estimator.validation_fraction, stratify=stratify
-    )
-    if len(held_out) < 2:
+    learned = everything
+    if held_out is None:
+        if not estimator.early_stopping:
+            return everything, None
+        stratify = None
+        if loss_of(network.loss).targets == "probabilities" and network.layer_sizes[-1] == 1:
+            stratify = data.targets.given.astype(bool)
+        learned, chosen = train_test_split(
+            everything, random_state=random, test_size=estimator.validation_fraction, stratify=stratify
+        )
+        held_out = data.take(chosen)
+    X, targets, weights = held_out
+    if X.shape[0] < 2:
         raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
-    X, targets, weights = data.take(held_out)
     if weights is not None and not weights.any():
         raise ValueError("sample_weight must have a weight above 0 in the validation set; all are 0")
     return learned, Validation(as_rows(X), targets, weights)

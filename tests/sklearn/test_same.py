@@ -234,9 +234,8 @@ def test_refused_alike(kind, name, value):
         estimator = getattr(module, kind)(**{name: value})
         with pytest.raises(ValueError, match=name) as caught:
             estimator.fit(X, y)
-        messages.append((type(caught.value), sorted(str(caught.value).split())))  # names are listed in any order
-    assert messages[0][0] == messages[1][0]
-    assert len(messages[0][1]) == len(messages[1][1])
+        messages.append((type(caught.value), str(caught.value)[:40]))  # what may be differs: there is more here
+    assert messages[0] == messages[1]
 
 
 def test_no_other_warning_than_theirs():
