@@ -22,6 +22,7 @@ from fastmlp.normalisation import fold
 from fastmlp.optimizers import Optimizer
 from fastmlp.rows import Targets, checked_examples, checked_rows, checked_shapes
 from fastmlp.runs import History, Listener, RunState
+from fastmlp.sensitivity import input_gradient
 from fastmlp.sparse import SparseRows
 
 __all__ = ["MLP"]
@@ -584,6 +585,42 @@ class MLP:
         """
         names, task = ("X", "y"), (self.layer_sizes, self.loss)
         return self._evaluate(*checked_examples(names, *checked_shapes(names, X, y, *task), *task))
+
+    def input_gradient(self, X: ArrayLike, y: ArrayLike) -> Float32:
+        """Return the gradient of each row's own loss by its inputs, float32 (n, k).
+
+        It says which inputs matter to a row (Simonyan, Vedaldi & Zisserman 2014), and which way they would have to
+        change to mislead the network: ``X + epsilon * np.sign(gradient)`` are the adversarial examples of Goodfellow,
+        Shlens & Szegedy (2015). A normalised network is taken as it predicts, with its running statistics.
+
+        Parameters
+        ----------
+        X : array or SciPy sparse matrix (n, k)
+        y : array
+            As in `fit`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            X or y is not as described.
+
+        Examples
+        --------
+        >>> import numpy as np, fastmlp
+        >>> X, y = np.array([[0.5, -0.25]], np.float32), np.array([0])
+        >>> net = fastmlp.MLP((2, 8, 2), seed=1)
+        >>> misleading = X + 0.1 * np.sign(net.input_gradient(X, y))
+        >>> net.evaluate(misleading, y)["loss"] > net.evaluate(X, y)["loss"]
+        True
+        """
+        names, task = ("X", "y"), (self.layer_sizes, self.loss)
+        rows, targets = checked_examples(names, *checked_shapes(names, X, y, *task), *task)
+        self._require_finite()
+        layers, values = self.layers, self._few_rows.read()
+        if self.batch_norm:
+            layers, values = folded(layers, values)
+        n_threads = threads.choose(self.n_threads, 3 * len(rows) * _seconds_a_row(self.layers, rows))
+        return input_gradient(layers, values, rows, targets, loss=self.loss, n_threads=n_threads)
 
     def averaged(self) -> MLP:
         """Return a network with this one's parameters averaged over the steps of training, by the optimizer's `ema`.
