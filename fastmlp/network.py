@@ -618,7 +618,7 @@ class MLP:
         self._require_finite()
         layers, values = self.layers, self._few_rows.read()
         if self.batch_norm:
-            layers, values = folded(layers, values)
+            fold(layers, values)
         n_threads = threads.choose(self.n_threads, 3 * len(rows) * _seconds_a_row(self.layers, rows))
         return input_gradient(layers, values, rows, targets, loss=self.loss, n_threads=n_threads)
 

@@ -9,7 +9,7 @@ from fastmlp.activations import ACTIVATIONS
 from fastmlp.arrays import Array, Float32
 from fastmlp.engine import operations
 from fastmlp.layers import Layer, views
-from fastmlp.losses import LOSSES
+from fastmlp.losses import Custom, Loss, loss_of
 from fastmlp.rows import Targets
 from fastmlp.sparse import SparseRows
 
@@ -25,7 +25,7 @@ def input_gradient(
     rows: Array | SparseRows,
     targets: Targets,
     *,
-    loss: str,
+    loss: str | Loss,
     n_threads: int,
 ) -> Float32:
     """Return the gradient of each row's loss by its inputs, float32 (n, k): `fastmlp.MLP.input_gradient`.
@@ -37,7 +37,7 @@ def input_gradient(
     parameters : float32 array
     rows : array or SparseRows (n, k)
     targets : Targets
-    loss : str
+    loss : str or fastmlp.losses.Loss
     n_threads : int
         At most. Any number gives the same bits.
 
@@ -65,10 +65,7 @@ def input_gradient(
             z = kernels.matmul_bias(h, w, b, n_threads=n_threads)
             h = z if layer.activation == "identity" else kernels.activate(z, layer.activation, n_threads=n_threads)
             read.append(z if ACTIVATIONS[layer.activation].reads == "sum" else h)
-        dz, ones = h, np.ones(len(h), np.float32)
-        labels = None if targets.labels is None else targets.labels[part]
-        values = None if targets.values is None else targets.values[part]
-        operations.loss_gradient(dz, np.empty_like(ones), labels, values, ones, LOSSES[loss].code, n_threads)
+        dz = _dlogits(h, targets, part, loss_of(loss), n_threads)
         for i in reversed(range(len(layers))):
             no_bias = np.zeros(layers[i].inputs, np.float32)
             dz = kernels.matmul_bias(dz, transposed[i], no_bias, n_threads=n_threads)
@@ -77,3 +74,15 @@ def input_gradient(
                 operations.activate_backward(dz.reshape(-1), read[i - 1].reshape(-1), code, n_threads)
         out[part] = dz
     return out
+
+
+def _dlogits(logits: Float32, targets: Targets, part: slice, loss: Loss, n_threads: int) -> Float32:
+    """Return the gradient of a part's losses by their logits (n, m), in the place of these where the engine has it."""
+    if isinstance(loss, Custom):
+        return loss.evaluated(logits, targets.given[part])[1]
+    labels = None if targets.labels is None else targets.labels[part]
+    values = None if targets.values is None else targets.values[part]
+    ones, parameters = np.ones(len(logits), np.float32), np.array(loss.parameters, np.float32)
+    assert loss.code is not None
+    operations.loss_gradient(logits, np.empty_like(ones), labels, values, ones, loss.code, parameters, n_threads)
+    return logits

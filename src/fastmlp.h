@@ -193,8 +193,6 @@ typedef struct {
 
     /* Columns of weights (k, width) whose norm is above max_norm are multiplied down to it. */
     void (*constrain)(float *weights, ptrdiff_t ld, ptrdiff_t k, ptrdiff_t width, float max_norm);
-    /* averages (n) += rate * (weights - averages). */
-    void (*average)(float *averages, const float *weights, float rate, ptrdiff_t n);
 
     /* The numbers from 0 to n - 1, n at most 2^32, in an order that 6 keys decide. */
     void (*shuffle)(int64_t *order, const uint32_t *keys, ptrdiff_t n);

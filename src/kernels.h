@@ -73,7 +73,6 @@ const fm_kernels TABLE = {
     .sparse_update = sparse_update,
     .masked_update = masked_update,
     .constrain = constrain,
-    .average = average,
     .shuffle = shuffle,
     .distort = distort,
 };

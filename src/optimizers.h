@@ -1,5 +1,5 @@
 /* Steps of the optimizers: on a gradient that is there, and on one that is a sparse product, never stored. Then what
- * weights are held to after a step, and their averages. */
+ * weights are held to after a step. */
 
 /* The loop over lanes becomes one instruction. (A reciprocal root with a Newton step was no faster on Zen 4.) */
 INLINE vec square_root(vec x) {
@@ -163,8 +163,4 @@ static void constrain(float *w, ptrdiff_t ld, ptrdiff_t k, ptrdiff_t width, floa
     if (!above) return;
     for (ptrdiff_t i = 0; i < k; i++)
         for (ptrdiff_t j = 0; j < width; j++) w[i * ld + j] *= factors[j];
-}
-
-static void average(float *averages, const float *w, float rate, ptrdiff_t n) {
-    for (ptrdiff_t i = 0; i < n; i++) averages[i] += rate * (w[i] - averages[i]);
 }

@@ -12,7 +12,7 @@
 
 #define LENGTH(array) ((int)(sizeof(array) / sizeof *(array)))
 
-_Static_assert(sizeof(fm_kernels) == 34 * sizeof(void *), "a name and 33 kernels: check the new one as well");
+_Static_assert(sizeof(fm_kernels) == 33 * sizeof(void *), "a name and 32 kernels: check the new one as well");
 
 static const ptrdiff_t SIZES[] = {1, 2, 3, 7, 63, 64, 65, 100, 113};
 static const ptrdiff_t IMAGES[] = {1, 2, 15, 28, 70}; /* heights and widths */
@@ -676,15 +676,6 @@ static void check_update(const fm_kernels *f, ptrdiff_t count) {
     check_steps(f, how, dweights, 0, doubles(dweights, count), 1, 1, count);
 }
 
-static void check_averages(const fm_kernels *f, ptrdiff_t count) {
-    const float *w = floats(count, 1);
-    float *a = floats(count, 1);
-    double *e = doubles(a, count);
-    for (ptrdiff_t i = 0; i < count; i++) e[i] += 0.125 * (w[i] - e[i]);
-    f->average(a, w, 0.125f, count);
-    check("average", 0, a, e, count, 1, 1);
-}
-
 /* A norm that some columns are below and others above, then one that all are below. */
 static void check_constraint(const fm_kernels *f, ptrdiff_t k, ptrdiff_t width) {
     const ptrdiff_t ld = width + 3, count = span(k, ld, width);
@@ -795,7 +786,6 @@ static void check_sizes(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
     check_losses(f, n, m);
     check_softmax(f, n, m);
     check_update(f, n * m);
-    check_averages(f, n * m);
     for (ptrdiff_t width = FM_PAD; width <= FM_PANEL; width += FM_PAD) {
         used = 0, sizes[2] = width;
         check_noise(f, n, m, width);

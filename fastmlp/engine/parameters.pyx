@@ -29,7 +29,7 @@ cdef float MOMENTUM = 0.1
 
 @cython.final
 cdef class Parameters:
-    """Weights, biases and scales with their two moments, (rows, m) a layer, in panels of 64 columns; averages, if wanted.
+    """Weights, biases and scales with their two moments, (rows, m) a layer, in panels of 64 columns; and averages.
 
     Of normalised layers also the running means and variances (2, m), which are not the optimizer's.
 
@@ -272,7 +272,7 @@ cdef class Parameters:
         With the weight that makes them the mean over all steps so far, each weighing ema times the next one.
         """
         if self.averages != NULL:
-            kernels.average(self.averages + first, self.weights + first, self.average_rate, count)
+            kernels.blend(self.averages + first, self.weights + first, self.average_rate, count)
 
     cdef void sum(self, Py_ssize_t slab, Py_ssize_t n) noexcept nogil:
         """The sum of n gradients of a slab of parameters, and the optimizer's step on it."""

@@ -107,7 +107,6 @@ cdef extern from "fastmlp.h" nogil:
                               fm_masked a, const float *b, ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t k, ptrdiff_t width,
                               const fm_step *step) noexcept nogil
         void (*constrain)(float *weights, ptrdiff_t ld, ptrdiff_t k, ptrdiff_t width, float max_norm) noexcept nogil
-        void (*average)(float *averages, const float *weights, float rate, ptrdiff_t n) noexcept nogil
         void (*shuffle)(int64_t *order, const uint32_t *keys, ptrdiff_t n) noexcept nogil
         void (*distort)(float *out, float *scratch, const float *image, const fm_distortion *how, const uint32_t *epoch,
                         uint32_t row) noexcept nogil
