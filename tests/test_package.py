@@ -35,6 +35,12 @@ def public(module):
             yield name, value
 
 
+def module_of(name):
+    if name.startswith("fastmlp.sklearn"):
+        pytest.importorskip("sklearn", reason="the estimators need scikit-learn")
+    return importlib.import_module(name)
+
+
 def imported(run_python, statement):
     result = run_python(f"{statement}\nimport sys\nprint(*sorted(sys.modules))")
     assert result.returncode == 0, result.stderr
@@ -123,7 +129,7 @@ def test_the_command_says_in_one_line_why_it_cannot_start(run_python, uncompiled
 
 @pytest.mark.parametrize("name", MODULES)
 def test_all_names_what_is_there(name):
-    module = importlib.import_module(name)
+    module = module_of(name)
     if name.rpartition(".")[2].startswith("_") or name.startswith("fastmlp.engine"):
         return  # for the package's own use
     exported = module.__all__
@@ -198,7 +204,7 @@ def test_show_config_tells_the_forced_instruction_set_and_threads(run_python):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_everything_public_is_documented_with_an_example(name):
-    module = importlib.import_module(name)
+    module = module_of(name)
     assert module.__doc__
     for each, value in public(module):
         assert inspect.getdoc(value), f"{name}.{each}"
@@ -217,7 +223,7 @@ def test_every_method_of_a_network_has_an_example(method):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_the_examples_run(name):
-    module = importlib.import_module(name)
+    module = module_of(name)
     drawn = dict.fromkeys(["fastmlp.curves", "fastmlp.plots"], "matplotlib")
     needs = {**drawn, "fastmlp.images": "PIL", "fastmlp.pictures": "PIL"}
     if name in needs:
