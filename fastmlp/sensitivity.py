@@ -63,7 +63,7 @@ def input_gradient(
         h, read = np.require(dense, np.float32, ["C", "A"]), []
         for layer, w, b in zip(layers, weights, biases, strict=True):
             z = kernels.matmul_bias(h, w, b, n_threads=n_threads)
-            h = z if layer.activation == "identity" else kernels.activate(z, layer.activation, n_threads=n_threads)
+            h = kernels.activate(z, layer.activation, n_threads=n_threads)
             read.append(z if ACTIVATIONS[layer.activation].reads == "sum" else h)
         dz = _dlogits(h, targets, part, loss_of(loss), n_threads)
         for i in reversed(range(len(layers))):
