@@ -81,6 +81,17 @@ def rate(text: str) -> float:
     raise argparse.ArgumentTypeError(f"wanted a positive number, got {text!r}")
 
 
+def number(text: str) -> float:
+    with suppress(ValueError):
+        return float(text)
+    raise argparse.ArgumentTypeError(f"wanted a number, got {text!r}")
+
+
+def numbers(text: str) -> float | tuple[float, ...]:
+    each = tuple(number(one) for one in text.split(","))
+    return each[0] if len(each) == 1 else each
+
+
 def sizes(text: str) -> tuple[int, ...]:
     try:
         return tuple(count(size) for size in text.split(","))
@@ -112,6 +123,16 @@ def directory(text: str) -> str:
     if not _takes_files(place):
         raise argparse.ArgumentTypeError(f"{text!r} cannot be written: no permission in {str(place)!r}")
     return text
+
+
+def add_noise(train: argparse.ArgumentParser) -> None:
+    for name, kind, metavar, what in (
+        ("--dropout", numbers, "X[,X...]", "share of hidden units left out, or that of each hidden layer"),
+        ("--input-dropout", number, "X", "share of pixels left out"),
+        ("--noise", numbers, "X[,X...]", "deviation of noise before each activation, or of each"),
+        ("--input-noise", number, "X", "deviation of noise on the pixels"),
+    ):
+        train.add_argument(name, type=kind, default=0.0, metavar=metavar, help=f"{what} in training (default: none)")
 
 
 def _takes_files(folder: Path) -> bool:

@@ -119,6 +119,7 @@ def _train_and_report(options: argparse.Namespace, output: TextIO) -> None:
         activation=options.activation,
         init=options.init,
         batch_norm=options.batch_norm,
+        **{name: getattr(options, name) for name in ("dropout", "input_dropout", "noise", "input_noise")},
         seed=options.seed,
         n_threads=options.threads,
     )
@@ -282,6 +283,7 @@ def _parser() -> argparse.ArgumentParser:
         "--activation", choices=ACTIVATIONS, default="relu", help="of the hidden layers (default: %(default)s)"
     )
     train.add_argument("--batch-norm", action="store_true", help="normalise the hidden layers over each batch")
+    _arguments.add_noise(train)
     train.add_argument("--optimizer", choices=OPTIMIZERS, default="adam", help="rule of a step (default: %(default)s)")
     rates = ", ".join(f"{name} {kind().learning_rate}" for name, kind in OPTIMIZERS.items())
     train.add_argument(

@@ -163,6 +163,10 @@ def test_json_has_the_whole_result(run, data, tmp_path):
         "batch_size": 50,
         "activation": "tanh",
         "batch_norm": False,
+        "dropout": 0.0,
+        "input_dropout": 0.0,
+        "noise": 0.0,
+        "input_noise": 0.0,
         "optimizer": "adamw",
         "learning_rate": 0.01,
         "schedule": "cosine",
@@ -253,6 +257,13 @@ def test_defaults_are_the_tutorials_job(run, data, tmp_path):
         "quiet": False,
     }
     assert {name: config[name] for name in tutorials} == tutorials
+
+
+def test_dropout_and_noise_reach_the_network(run, data, tmp_path):
+    flags = ("--dropout", "0.5", "--noise", "0.1,0.2", "--input-dropout", "0.25", "--input-noise", "0.3")
+    run("train", "--data", data, *FAST, "--hidden", "5,4", *flags, "--save", tmp_path / "network")
+    net = fastmlp.load(tmp_path / "network")
+    assert (net.dropout, net.noise, net.input_dropout, net.input_noise) == (0.5, (0.1, 0.2), 0.25, 0.3)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -432,6 +443,8 @@ def test_version_and_help(run):
             ("train", "--learning-rate", "fast"),
             "argument --learning-rate: wanted a positive number, got 'fast'",
         ),
+        (("train", "--dropout", "1"), "dropout must be finite and in [0, 1), not 1.0"),
+        (("train", "--noise", "0.1,loud"), "argument --noise: wanted a number, got 'loud'"),
         (("train", "--init", "zeros"), "argument --init: invalid choice: 'zeros'"),
         (("train", "--optimizer", "lbfgs"), "argument --optimizer: invalid choice: 'lbfgs' (choose from "),
         (("train", "--activation", "swoosh"), "argument --activation: invalid choice: 'swoosh' (choose from "),
