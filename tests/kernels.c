@@ -482,6 +482,7 @@ static void check_normalise(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
     double *e_mean = take(width, sizeof(double)), *e_variance = take(width, sizeof(double));
     double *e_inverse = take(width, sizeof(double)), *e_dbias = take(width, sizeof(double)),
            *e_dscale = take(width, sizeof(double));
+    double terms = 1;
     for (ptrdiff_t j = 0; j < width; j++) {
         double sum = 0, squares = 0;
         for (ptrdiff_t i = 0; i < n; i++) sum += e_x[i * ld + j];
@@ -499,6 +500,7 @@ static void check_normalise(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
         }
         for (ptrdiff_t i = 0; i < n; i++) {
             const ptrdiff_t at = i * ld + j;
+            terms = fmax(terms, fabs(scale[j] * e_inverse[j] * e_dh[at])); /* of two rows they all but cancel */
             e_dh[at] = scale[j] * e_inverse[j] * (e_dh[at] - e_dbias[j] / n - e_x[at] * e_dscale[j] / n);
         }
     }
@@ -511,7 +513,7 @@ static void check_normalise(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
     f->normalise_backward(dh, ld, dbias, dscale, x, inverse, scale, n, width);
     check("normalise_backward, dbias", 0, dbias, e_dbias, width, n, 1);
     check("normalise_backward, dscale", 0, dscale, e_dscale, width, n, 1);
-    check("normalise_backward, dh", 0, dh, e_dh, count, n, 1);
+    check("normalise_backward, dh", 0, dh, e_dh, count, n, terms);
 }
 
 static void check_normalise_row(const fm_kernels *f, ptrdiff_t m) {
@@ -542,15 +544,16 @@ static double loss_of(double *z, const float *t, ptrdiff_t m, double scale, cons
     const double a = how->parameters ? how->parameters[0] : 0;
     softmax_of(log_p, z, m);
     for (ptrdiff_t j = 0; j < m; j++) {
-        const double p = exp(log_p[j]), rest = -expm1(log_p[j]), u = (1 - a) * t[j] + a / (double)m;
-        double d = z[j] - (how->kind == FM_QUANTILE ? t[j / how->n_parameters] : t[j]), level, term = 0;
+        const double target = t[how->kind == FM_QUANTILE ? j / how->n_parameters : j], d = z[j] - target;
+        const double p = exp(log_p[j]), rest = -expm1(log_p[j]), u = (1 - a) * target + a / (double)m;
+        double level, term = 0;
         switch (how->kind) {
             case FM_CROSS_ENTROPY: dz[j] = p - u, term = -u * log_p[j]; break;
-            case FM_BINARY_CROSS_ENTROPY: dz[j] = logistic(z[j]) - t[j], term = softplus(z[j]) - t[j] * z[j]; break;
+            case FM_BINARY_CROSS_ENTROPY: dz[j] = logistic(z[j]) - target, term = softplus(z[j]) - target * z[j]; break;
             case FM_SQUARED_ERROR: dz[j] = d, term = d * d / 2; break;
             case FM_FOCAL:
-                term = -t[j] * pow(rest, a) * log_p[j];
-                dz[j] = t[j] * pow(rest, a) * (a * p * (rest > 0 ? log_p[j] / rest : -1) - 1);
+                term = -target * pow(rest, a) * log_p[j];
+                dz[j] = target * pow(rest, a) * (a * p * (rest > 0 ? log_p[j] / rest : -1) - 1);
                 break;
             case FM_ABSOLUTE_ERROR: dz[j] = (d > 0) - (d < 0), term = fabs(d); break;
             case FM_HUBER: dz[j] = fmax(-a, fmin(d, a)), term = dz[j] * (d - dz[j] / 2); break;
@@ -558,7 +561,7 @@ static double loss_of(double *z, const float *t, ptrdiff_t m, double scale, cons
                 level = how->parameters[j % how->n_parameters];
                 dz[j] = d > 0 ? 1 - level : d < 0 ? -level : 0, term = d * dz[j];
                 break;
-            default: dz[j] = exp(z[j]) - t[j], term = exp(z[j]) - t[j] * z[j];
+            default: dz[j] = exp(z[j]) - target, term = exp(z[j]) - target * z[j];
         }
         loss += term, sum += dz[j];
     }
