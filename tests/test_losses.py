@@ -362,3 +362,18 @@ def test_a_custom_loss_in_files_and_pickles(tmp_path):
             fastmlp.load(tmp_path / "net", loss=loss)
     with pytest.raises(ValueError, match="loss must be one that the engine has"):
         kernels.losses(y, y, net.loss)
+
+
+def test_a_custom_loss_is_validated_and_resumed(tmp_path):
+    X, y = example(m=1)
+    options = {"batch_size": 20, "verbose": False, "validation_data": (X, y[:, 0])}
+    nets = []
+    for epochs in ((2, 4), (4,)):
+        path = tmp_path / f"run {len(epochs)}"
+        for count in epochs:
+            net = MLP((5, 3, 1), loss=Custom(half_square))
+            callbacks = [fastmlp.callbacks.Checkpoint(path)]
+            history = net.fit(X, y[:, 0], epochs=count, callbacks=callbacks, **{**options, "resume": path})
+        assert len(history.validation_loss) == 4
+        nets.append(net)
+    np.testing.assert_array_equal(nets[0].parameters, nets[1].parameters)

@@ -12,6 +12,7 @@ import numpy as np
 from fastmlp.files import safetensors
 from fastmlp.files.atomic import replacing
 from fastmlp.files.network import RUN, contents, read, reading
+from fastmlp.losses import Loss
 from fastmlp.network import MLP
 from fastmlp.optimizers import RULES
 from fastmlp.runs import History, RunState, SavedRun
@@ -89,8 +90,8 @@ def save(path: str, network: MLP, run: SavedRun) -> None:
         safetensors.write(stream, {**weights, **named}, {**metadata, RUN: json.dumps(fields)})
 
 
-def load(path: str) -> tuple[MLP, SavedRun]:
-    """Load a network, with its state, and the run's.
+def load(path: str, loss: str | Loss | None = None) -> tuple[MLP, SavedRun]:
+    """Load a network, with its state, and the run's; a loss in Python is not in the file, and is taken from `loss`.
 
     Raises
     ------
@@ -108,7 +109,7 @@ def load(path: str) -> tuple[MLP, SavedRun]:
     fastmlp.errors.FileFormatError: /dev/null (0 bytes): is no safetensors file: ...
     """
     with reading(path) as stream:
-        network = read(stream, {})
+        network = read(stream, {"loss": loss})
         stream.seek(0)
         fields, tensors = _read_run(stream)
         first, second = (tensors.pop(f"moments.{i}", np.empty(0, np.float32)) for i in range(2))

@@ -33,7 +33,7 @@ def saved_run(path: str, network: MLP, optimizer: Optimizer) -> tuple[MLP, Saved
         return None
     from fastmlp.files import checkpoint  # noqa: PLC0415 - json is imported with it
 
-    loaded, run = checkpoint.load(path)
+    loaded, run = checkpoint.load(path, network.loss)
     if repr(loaded) != repr(network):
         raise ValueError(f"resume must name a checkpoint of {network!r}; {path} has one of {loaded!r}")
     if run.optimizer != type(optimizer).__name__:

@@ -120,7 +120,7 @@ class Validation:
         values, kind = self.targets.given, loss_of(self.network.loss).targets
         if kind == "classes":
             return np.asarray(values.argmax(axis=1))
-        values = values[:, 0] if values.shape[1] == 1 else values
+        values = values[:, 0] if values.shape[1:] == (1,) else values
         return values.astype(np.int64) if kind == "probabilities" and np.isin(values, (0, 1)).all() else values
 
     def _certainty(self) -> Array:
