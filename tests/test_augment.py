@@ -55,11 +55,11 @@ def test_the_specification_is_that_of_scipy(shape):
     ndimage = pytest.importorskip("scipy.ndimage")
     (image,) = images_of(1, shape)
     for sigma in (0.4, 1, 4, 12.3):
-        expected = ndimage.gaussian_filter(np.float64(image), sigma, mode="constant")
+        expected = ndimage.gaussian_filter(image.astype(np.float64), sigma, mode="constant")
         np.testing.assert_allclose(reference_augment.smoothed(image, sigma), expected, atol=1e-14)
     for augment in DISTORTIONS:
         columns, rows = reference_augment.sources(augment, shape, key=7, row=3)
-        expected = ndimage.map_coordinates(np.float64(image), (rows, columns), order=1, mode="grid-constant")
+        expected = ndimage.map_coordinates(image.astype(np.float64), (rows, columns), order=1, mode="grid-constant")
         np.testing.assert_allclose(reference_augment.bilinear(image, (columns, rows)), expected, atol=1e-14)
 
 
@@ -72,7 +72,7 @@ def test_an_affine_distortion_is_that_of_scipy():
     turned = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     matrix = np.linalg.inv(turned @ np.diag([1.25, 1.25]))
     offset = (shape - 1) / 2 - matrix @ ((shape - 1) / 2 + 2)
-    expected = ndimage.affine_transform(np.float64(image), matrix, offset, order=1, mode="grid-constant")
+    expected = ndimage.affine_transform(image.astype(np.float64), matrix, offset, order=1, mode="grid-constant")
     affine = Affine(rotation=(30, 30), scale=(1.25, 1.25), shift=(2, 2))
     np.testing.assert_allclose(affine(image[np.newaxis])[0], expected, atol=1e-5)
 
