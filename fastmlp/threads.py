@@ -8,7 +8,7 @@ import threading
 from fastmlp.engine.table import OPENMP
 from fastmlp.engine.team import forked
 
-__all__ = ["MAX_THREADS", "RATE", "available", "choose"]
+__all__ = ["MAX_THREADS", "RATE", "available", "choose", "phase_seconds"]
 
 # Multiply-adds a second of one thread, for choosing the number of threads: a cautious figure, as an
 # overestimate of the work would start threads that cost more than they do.
@@ -49,6 +49,20 @@ def available() -> int:
         return min(int(wanted[:9]), MAX_THREADS)
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cpus, _cgroup_limit()))
+
+
+def phase_seconds(rows: int, n_parameters: int, n_layers: int) -> float:
+    """Return the time of one thread for a phase of a step, at a guess.
+
+    Of so many rows: forward, input gradient and weight gradient, in phases that the threads share.
+
+    Examples
+    --------
+    >>> from fastmlp.threads import phase_seconds
+    >>> phase_seconds(100, n_parameters=1_000_000, n_layers=3)
+    0.00075
+    """
+    return 3 * rows * n_parameters / RATE / (2 * n_layers + 2)
 
 
 def choose(n_threads: int | None, seconds: float) -> int:

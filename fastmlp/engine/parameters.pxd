@@ -42,7 +42,8 @@ cdef class Parameters:
     cdef load_averages(self, const float[::1] averages, averaged)
     cdef store(self, float[::1] values, moments, averages)
     cdef set_averages(self, bint wanted)
-    cdef unpack_like_weights(self, float[::1] array, const float *panels)
+    cdef void pack_like_weights(self, float *panels, const float[::1] array) noexcept
+    cdef void unpack_like_weights(self, float[::1] array, const float *panels) noexcept
     cdef store_gradient(self, float[::1] gradient)
     cdef bint is_finite(self)
     cdef set_optimizer(self, optimizer, rates, Py_ssize_t batch)

@@ -80,11 +80,11 @@ cdef class Parameters:
         cdef const Layer *layer
         cdef Py_ssize_t l
         self.check_lengths(values, first, second)
+        self.pack_like_weights(self.weights, values)
+        self.pack_like_weights(self.moment_1, first)
+        self.pack_like_weights(self.moment_2, second)
         for l in range(self.n_layers):
             layer = &self.layers[l]
-            pack(layer.weights, layer, &values[layer.offset], layer.rows)
-            pack(layer.moment_1, layer, &first[layer.offset], layer.rows)
-            pack(layer.moment_2, layer, &second[layer.offset], layer.rows)
             if layer.normalised:
                 pack(layer.running, layer, &values[layer.statistics], 2)
         if step is not None:
@@ -92,13 +92,9 @@ cdef class Parameters:
 
     cdef load_averages(self, const float[::1] averages, averaged):
         """Read the averages of so many steps."""
-        cdef const Layer *layer
-        cdef Py_ssize_t l
         self.check_length(averages)
         self.set_averages(True)
-        for l in range(self.n_layers):
-            layer = &self.layers[l]
-            pack(self.averages + (layer.weights - self.weights), layer, &averages[layer.offset], layer.rows)
+        self.pack_like_weights(self.averages, averages)
         self.averaged = averaged
 
     cdef store(self, float[::1] values, moments, averages):
@@ -107,27 +103,36 @@ cdef class Parameters:
         cdef const Layer *layer
         cdef Py_ssize_t l
         self.check_lengths(values, first, second)
+        if averages is not None:
+            self.check_length(averages)
+            self.unpack_like_weights(averages, self.averages)
+        self.unpack_like_weights(values, self.weights)
+        self.unpack_like_weights(first, self.moment_1)
+        self.unpack_like_weights(second, self.moment_2)
         for l in range(self.n_layers):
             layer = &self.layers[l]
-            unpack(&values[layer.offset], layer, layer.weights, layer.rows)
-            unpack(&first[layer.offset], layer, layer.moment_1, layer.rows)
-            unpack(&second[layer.offset], layer, layer.moment_2, layer.rows)
             if layer.normalised:
                 unpack(&values[layer.statistics], layer, layer.running, 2)
-        if averages is not None:
-            self.unpack_like_weights(averages, self.averages)
 
     cdef store_gradient(self, float[::1] gradient):
         """Write the gradient of the batch, where that was made as a whole."""
         if self.gradients == NULL:
             raise RuntimeError("no gradient is kept")
+        self.check_length(gradient)
         self.unpack_like_weights(gradient, self.gradients)
 
-    cdef unpack_like_weights(self, float[::1] array, const float *panels):
-        """Write what lies as the weights of all layers do."""
+    cdef void pack_like_weights(self, float *panels, const float[::1] array) noexcept:
+        """Read all parameters, or what an array has for each of them, to panels that lie as the weights do."""
         cdef const Layer *layer
         cdef Py_ssize_t l
-        self.check_length(array)
+        for l in range(self.n_layers):
+            layer = &self.layers[l]
+            pack(panels + (layer.weights - self.weights), layer, &array[layer.offset], layer.rows)
+
+    cdef void unpack_like_weights(self, float[::1] array, const float *panels) noexcept:
+        """The other way round."""
+        cdef const Layer *layer
+        cdef Py_ssize_t l
         for l in range(self.n_layers):
             layer = &self.layers[l]
             unpack(&array[layer.offset], layer, panels + (layer.weights - self.weights), layer.rows)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastmlp.activations import ACTIVATIONS, float64
 from fastmlp.arrays import Float32, Float64
 
-__all__ = ["EXPONENTIAL", "IDENTITY", "LOGISTIC", "SOFTMAX", "Loss", "Output", "log_softmax"]
+__all__ = ["EXPONENTIAL", "IDENTITY", "LOGISTIC", "SOFTMAX", "Canonical", "Loss", "Output", "log_softmax"]
 
 
 def log_softmax(logits: ArrayLike) -> Float64:
@@ -148,3 +148,18 @@ class Loss:
     def gradient(self, logits: ArrayLike, targets: ArrayLike) -> Float64:
         """Return the derivative of each row's loss by its logits, (n, m)."""
         raise NotImplementedError
+
+
+class Canonical(Loss):
+    """A loss whose output is its canonical one: Bishop 2006, section 4.3.6.
+
+    Examples
+    --------
+    >>> from fastmlp.losses import Poisson
+    >>> Poisson().gradient([[0]], [[3]]).tolist()
+    [[-2.0]]
+    """
+
+    def gradient(self, logits: ArrayLike, targets: ArrayLike) -> Float64:
+        """Return output - t, (n, m); rows of "classes" must sum to 1 for it."""
+        return self.output.forward(logits) - float64(targets)

@@ -6,12 +6,12 @@ from numpy.typing import ArrayLike
 from fastmlp import checks
 from fastmlp.activations import float64
 from fastmlp.arrays import Float64
-from fastmlp.losses.base import LOGISTIC, SOFTMAX, Loss, log_softmax
+from fastmlp.losses.base import LOGISTIC, SOFTMAX, Canonical, Loss, log_softmax
 
 __all__ = ["BinaryCrossEntropy", "CrossEntropy", "Focal"]
 
 
-class CrossEntropy(Loss):
+class CrossEntropy(Canonical):
     """Of m classes, one of which is right: -sum_j t_j log softmax(z)_j, for a label c -log softmax(z)_c.
 
     Bishop 2006, "Pattern Recognition and Machine Learning", equation 4.108; label smoothing: Szegedy et al. 2016,
@@ -57,7 +57,7 @@ class CrossEntropy(Loss):
 
     def gradient(self, logits: ArrayLike, targets: ArrayLike) -> Float64:
         """Return softmax(z) - t, (n, m), for rows that sum to 1."""
-        return self.output.forward(logits) - self._smoothed(targets)
+        return super().gradient(logits, self._smoothed(targets))
 
     def _smoothed(self, targets: ArrayLike) -> Float64:
         t, s = float64(targets), self.label_smoothing
@@ -65,7 +65,7 @@ class CrossEntropy(Loss):
         return smoothed
 
 
-class BinaryCrossEntropy(Loss):
+class BinaryCrossEntropy(Canonical):
     """Of m yes-or-no questions: -sum_j (t_j log s_j + (1 - t_j) log(1 - s_j)), s = logistic(z).
 
     Bishop 2006, equation 4.90. With log s = -log(1 + exp(-z)) and log(1 - s) = -log(1 + exp(z)).
@@ -88,10 +88,6 @@ class BinaryCrossEntropy(Loss):
         z, t = float64(logits), float64(targets)
         losses: Float64 = (t * np.logaddexp(0.0, -z) + (1.0 - t) * np.logaddexp(0.0, z)).sum(axis=1)
         return losses
-
-    def gradient(self, logits: ArrayLike, targets: ArrayLike) -> Float64:
-        """Return logistic(z) - t, (n, m)."""
-        return self.output.forward(logits) - float64(targets)
 
 
 class Focal(Loss):

@@ -8,12 +8,12 @@ from numpy.typing import ArrayLike
 from fastmlp import checks
 from fastmlp.activations import float64
 from fastmlp.arrays import Float64
-from fastmlp.losses.base import EXPONENTIAL, Loss
+from fastmlp.losses.base import EXPONENTIAL, Canonical, Loss
 
 __all__ = ["AbsoluteError", "Huber", "Poisson", "Quantile", "SquaredError"]
 
 
-class SquaredError(Loss):
+class SquaredError(Canonical):
     """1/2 sum_j (z_j - t_j)^2: the half makes the gradient z - t. Rumelhart, Hinton & Williams 1986, equation 3.
 
     PyTorch's MSELoss, a mean over rows and outputs without the half, is 2/m times the cost. scikit-learn follows the
@@ -33,10 +33,6 @@ class SquaredError(Loss):
         """Return the loss of each row, (n,)."""
         losses: Float64 = 0.5 * ((float64(logits) - float64(targets)) ** 2).sum(axis=1)
         return losses
-
-    def gradient(self, logits: ArrayLike, targets: ArrayLike) -> Float64:
-        """Return z - t, (n, m)."""
-        return float64(logits) - float64(targets)
 
 
 class AbsoluteError(Loss):
@@ -171,7 +167,7 @@ class Quantile(Loss):
         return z, t, np.broadcast_to(np.tile(self.levels, t.shape[1] // len(self.levels)), t.shape)
 
 
-class Poisson(Loss):
+class Poisson(Canonical):
     """Of counts or rates t >= 0, by the logarithm z of the rate: sum_j exp(z_j) - t_j z_j.
 
     Minus the logarithm of the likelihood, without its constant log t!. PyTorch's PoissonNLLLoss is 1/m of it. `predict`
@@ -193,7 +189,3 @@ class Poisson(Loss):
         """Return the loss of each row, (n,)."""
         losses: Float64 = (np.exp(float64(logits)) - float64(targets) * float64(logits)).sum(axis=1)
         return losses
-
-    def gradient(self, logits: ArrayLike, targets: ArrayLike) -> Float64:
-        """Return exp(z) - t, (n, m)."""
-        return self.output.forward(logits) - float64(targets)

@@ -11,12 +11,12 @@ from fastmlp import metrics
 from fastmlp.arrays import Array, Float32
 from fastmlp.callbacks import Callback, Progress
 from fastmlp.engine.trainer import Trainer
-from fastmlp.layers import views
+from fastmlp.layers import squared_norm
 from fastmlp.network import MLP
 from fastmlp.rows import Targets
 from fastmlp.sparse import SparseRows
 
-__all__ = ["Convergence", "Validation", "squared_norm"]
+__all__ = ["Convergence", "Validation"]
 
 SMALLEST_RATE = 1e-6  # with which "adaptive" ends
 
@@ -96,7 +96,7 @@ class Convergence(Callback):
         self.decay = decay
         self.scale = scale
         self.validation = validation
-        self.norm = squared_norm(estimator.network_)
+        self.norm = squared_norm(estimator.network_.layers, estimator.network_.parameters)
         self.began = time.monotonic()
 
     def on_epoch_end(self, progress: Progress) -> None:
@@ -121,7 +121,7 @@ class Convergence(Callback):
         """The mean over the epoch's rows; the weights are those of its beginning and end, on average."""
         total, last = self.trainer.total_cost, self.trainer.total_cost - self.trainer.cost_before
         mean = (total * self.batch_size - last * self.short) / self.n
-        before, self.norm = self.norm, squared_norm(network)
+        before, self.norm = self.norm, squared_norm(network.layers, network.parameters)
         return self.scale * mean + self.decay * (before + self.norm) / 2
 
     def _judge(self, validation: Validation, network: MLP) -> bool:
@@ -176,18 +176,3 @@ class Convergence(Callback):
         velocity *= np.float32(optimizer.learning_rate / rate)
         optimizer.learning_rate = rate
         self.trainer.load(network.parameters, (velocity, nothing))
-
-
-def squared_norm(network: MLP) -> float:
-    """Return the sum of the squares of all weights.
-
-    Examples
-    --------
-    >>> import fastmlp
-    >>> from fastmlp.sklearn.convergence import squared_norm
-    >>> net = fastmlp.MLP((1, 2))
-    >>> net.weights[0][...] = [[3, 4]]
-    >>> squared_norm(net)
-    25.0
-    """
-    return float(sum(np.vdot(weights, weights) for weights in views(network.layers, network.parameters, "weights")))

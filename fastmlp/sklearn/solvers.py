@@ -258,9 +258,8 @@ def _orders(learned: NDArray[np.int64], random: np.random.RandomState | None) ->
 
 
 def _trainer(network: MLP, batch_size: int) -> Trainer:
-    # Forward, input gradient and weight gradient, in phases that the threads share.
-    work = 3 * batch_size * network.parameters.size / threads.RATE
-    n_threads = threads.choose(network.n_threads, work / (2 * len(network.layers) + 2))
+    seconds = threads.phase_seconds(batch_size, network.parameters.size, len(network.layers))
+    n_threads = threads.choose(network.n_threads, seconds)
     return Trainer(engine_layers(network.layers), loss_of(network.loss), batch_size, n_threads)
 
 

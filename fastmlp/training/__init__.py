@@ -209,9 +209,7 @@ def _engine(network: MLP, data: _Data, batch_size: int) -> tuple[Trainer, Rows]:
             f"batch_size must be at least 2 with batch_norm, and X have 2 rows: got batch_size={batch_size} for "
             f"{len(data.rows)}; one row is its own mean"
         )
-    # Forward, input gradient and weight gradient, in phases that the threads share.
-    work = 3 * batch * network.parameters.size / threads.RATE
-    seconds = work / (2 * len(network.layers) + 2)
+    seconds = threads.phase_seconds(batch, network.parameters.size, len(network.layers))
     if data.distortion is not None:
         seconds = max(seconds, batch * data.rows.shape[1] * PIXEL)
     n_threads = threads.choose(network.n_threads, seconds)

@@ -11,7 +11,7 @@ from fastmlp import threads
 from fastmlp.arrays import Float32, Float64
 from fastmlp.engine.rows import Rows
 from fastmlp.engine.trainer import Trainer
-from fastmlp.layers import engine_layers, views
+from fastmlp.layers import engine_layers, squared_norm, views
 from fastmlp.losses import loss_of
 from fastmlp.network import MLP
 from fastmlp.optimizers import SGD
@@ -46,8 +46,8 @@ class Objective:
     """
 
     def __init__(self, network: MLP, rows: Rows, l2: float = 0.0) -> None:
-        work = 3 * rows.n * network.parameters.size / threads.RATE
-        n_threads = threads.choose(network.n_threads, work / (2 * len(network.layers) + 2))
+        seconds = threads.phase_seconds(rows.n, network.parameters.size, len(network.layers))
+        n_threads = threads.choose(network.n_threads, seconds)
         loss = loss_of(network.loss)
         self.network = network
         self.rows = rows
@@ -75,7 +75,7 @@ class Objective:
 
     def decay(self, parameters: Float32) -> float:
         """Return what the weights add to the cost."""
-        return self.l2 / 2 * float(sum(np.vdot(w, w) for w in views(self.network.layers, parameters, "weights")))
+        return self.l2 / 2 * squared_norm(self.network.layers, parameters)
 
 
 def minimize(
