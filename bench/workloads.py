@@ -146,10 +146,10 @@ TRAINING = {
     workload.name: workload
     for workload in (
         Training("seed", (784, 256, 256, 10), "relu", "mnist", 55_000, 100, 5, target=3.0),
-        Training("wide", (784, 1024, 1024, 10), "relu", "mnist", 20_480, 256, 3, target=2.5),
-        Training("big", (784, 2048, 2048, 10), "relu", "mnist", 10_240, 1024, 3, target=2.0),
+        Training("wide", (784, 1024, 1024, 10), "relu", "mnist", 20_480, 256, 3, target=2.4),
+        Training("big", (784, 2048, 2048, 10), "relu", "mnist", 10_240, 1024, 3, target=2.2),
         Training("higgs", (28, 300, 300, 300, 300, 300, 2), "tanh", "random", 20_000, 100, 5, target=1.4),
-        Training("tiny", (20, 64, 32, 3), "relu", "random", 6_400, 32, 20, target=3.0),
+        Training("tiny", (20, 64, 32, 3), "relu", "random", 6_400, 32, 20, target=3.6),
         Training("micro", (4, 32, 16, 4), "relu", "random", 200_000, 10_000, 20, target=4.0),
         Training("table", (50, 500, 250, 125, 8), "relu", "random", 20_000, 500, 5, target=1.0),
         Training("text", (50_000, 64, 20), "relu", "text", 20_000, 200, 5, target=1.0),
@@ -158,9 +158,9 @@ TRAINING = {
 PREDICTION = {
     workload.name: workload
     for workload in (
-        Prediction("seed-row", (784, 256, 256, 10), "mnist", 1, target_seconds=10e-6),
-        Prediction("tiny-row", (20, 64, 32, 3), "random", 1, target_seconds=2.5e-6),
-        Prediction("seed-rows", (784, 256, 256, 10), "mnist", 10_000, target=2.0),
+        Prediction("seed-row", (784, 256, 256, 10), "mnist", 1, target_seconds=6e-6),
+        Prediction("tiny-row", (20, 64, 32, 3), "random", 1, target_seconds=1.7e-6),
+        Prediction("seed-rows", (784, 256, 256, 10), "mnist", 10_000, target=3.0),
     )
 }
 
