@@ -24,10 +24,11 @@ from fastmlp import augment, callbacks, kernels, losses, schedules, training
 from fastmlp.config import __version__ as __version__
 from fastmlp.config import show_config
 from fastmlp.datasets import load_mnist
-from fastmlp.errors import DivergenceError, FileFormatError
+from fastmlp.errors import DivergenceError, FileFormatError, FitError
 from fastmlp.losses import Loss
 from fastmlp.network import MLP
 from fastmlp.optimizers import SGD, Adam, AdamW
+from fastmlp.training import fit_many
 
 __all__ = [
     "MLP",
@@ -36,8 +37,10 @@ __all__ = [
     "AdamW",
     "DivergenceError",
     "FileFormatError",
+    "FitError",
     "augment",
     "callbacks",
+    "fit_many",
     "kernels",
     "load",
     "load_mnist",
