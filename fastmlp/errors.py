@@ -4,7 +4,7 @@ import os
 import sys
 from typing import NoReturn
 
-__all__ = ["DivergenceError", "FileFormatError", "FitError"]
+__all__ = ["DivergenceError", "FileFormatError", "FitError", "RankError"]
 
 
 class DivergenceError(ArithmeticError):
@@ -35,6 +35,10 @@ class FitError(RuntimeError):
 
 class FileFormatError(ValueError):
     """A file is not what its name or its header says; the message names the byte or the key."""
+
+
+class RankError(RuntimeError):
+    """Another process of a training in many went wrong; the message says which one, and how."""
 
 
 def refuse_import(error: ImportError) -> NoReturn:

@@ -380,6 +380,8 @@ class MLP:
         shuffle: bool = True,
         callbacks: Sequence[Listener] = (),
         resume: str | bytes | os.PathLike[str] | None = None,
+        communicator: Any = None,
+        sync_every: int = 1,
         verbose: bool | int = True,
     ) -> History:
         """Train the network, from where it stands: a second call goes on, optimizer state included.
@@ -424,6 +426,18 @@ class MLP:
             A file of `fastmlp.callbacks.Checkpoint`. Where it exists, network, optimizer's state and history are those
             of the run that wrote it, and `epochs` are counted with its own. With the same arguments as that run had,
             this one goes on to the same bits.
+        communicator : mpi4py.MPI.Comm or None, default None
+            Of the processes, the ranks, that train this network together, as `mpi4py.MPI.COMM_WORLD`; all of them call
+            `fit`. Each has its share of the rows for X, y and `sample_weight`, or none; `batch_size` are a rank's rows
+            of a step. What they come to are, to rounding, the parameters of one process with all their rows, rank
+            after rank, whose batches are those of the ranks together. With `batch_norm` each rank normalises by its own
+            rows; the running statistics are the ranks' mean, after each epoch. Shuffled is each rank's share. Rank 0
+            judges by `validation_data`, prints, writes, and reads `resume`: the others' files and data are ignored. All
+            other arguments, and what callbacks write to the network, must be the same on all ranks. A rank that fails
+            alone, or waits 10 minutes for others in vain, says so and ends all. See docs/scaling.md.
+        sync_every : int, default 1
+            Steps between two exchanges of the ranks. 1: each step is taken by the gradient of all ranks' rows. More,
+            for slow networks: each rank takes steps of its own, and then all take the mean of their parameters.
         verbose : bool or int, default True
             Show progress: on standard output lines of epochs, at least half a second apart, or every k epochs for a
             number k; and a bar on a terminal or in a notebook. False or 0: nothing.
@@ -438,7 +452,8 @@ class MLP:
         TypeError, ValueError
             An argument is not as described; the network is as it was.
         RuntimeError
-            `fit` is already running on this network: in another thread, or around the callback that calls it.
+            `fit` is already running on this network: in another thread, or around the callback that calls it. With a
+            `communicator` also `fastmlp.errors.RankError`: another rank's arguments are wrong, or parameters differ.
         FileFormatError
             `resume` is no checkpoint, or damaged.
         DivergenceError
@@ -478,6 +493,8 @@ class MLP:
             shuffle=shuffle,
             callbacks=callbacks,
             resume=resume,
+            communicator=communicator,
+            sync_every=sync_every,
             verbose=verbose,
         )
 

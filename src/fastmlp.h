@@ -105,6 +105,7 @@ typedef struct {
 typedef struct {
     uint32_t key[2], dropped;
     float scale, deviation;
+    uint32_t first; /* number of X's first row, where its rows are some of more */
 } fm_noise;
 
 typedef struct {

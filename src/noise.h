@@ -1,7 +1,7 @@
 /* Dropout and Gaussian noise. What is drawn for a unit is a function of the layer's key, the row and the unit alone. */
 
 INLINE fm_key row_key(const fm_noise *how, int64_t row) {
-    return key_of((fm_key){how->key[0], how->key[1]}, (uint32_t)row);
+    return key_of((fm_key){how->key[0], how->key[1]}, (uint32_t)row + how->first);
 }
 
 /* 16 bits decide for a unit: those of a panel's first 32 are the lower halves of 32 draws, the others' the upper ones.

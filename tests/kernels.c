@@ -343,7 +343,7 @@ static uint32_t draw(const uint32_t *key, uint32_t place) { return mixed(mixed(p
 
 /* Of so many entries of a row, in every third column. */
 static void check_drop_entries(const fm_kernels *f, ptrdiff_t n) {
-    const fm_noise how = {{987654321, 123456789}, 40000, 65536 / (65536 - 40000.0f), 0};
+    const fm_noise how = {{987654321, 123456789}, 40000, 65536 / (65536 - 40000.0f), 0, 0};
     const uint32_t row = 77, other[] = {how.key[1], how.key[0]}, key[] = {draw(how.key, row), draw(other, row)};
     fm_entry *entries = take(n, sizeof *entries), *out = take(n, sizeof *out);
     float *actual = floats(2 * n + 1, 1);
@@ -363,7 +363,7 @@ static void check_drop_entries(const fm_kernels *f, ptrdiff_t n) {
 
 /* Of n rows of a panel, of which the last units may be padding. */
 static void check_noise(const fm_kernels *f, ptrdiff_t n, ptrdiff_t panel, ptrdiff_t ld) {
-    const fm_noise how = {{123456789, 987654321}, 20000, 65536 / (65536 - 20000.0f), 0.25f};
+    const fm_noise how = {{123456789, 987654321}, 20000, 65536 / (65536 - 20000.0f), 0.25f, 0};
     const ptrdiff_t units = ld - n % 3, count = n * ld;
     int64_t *rows = take(n, sizeof *rows);
     float *h = floats(count, 0.9), *z = floats(count, 1), *dh = floats(count, 1), *plain = floats(count, 1);

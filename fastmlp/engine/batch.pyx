@@ -120,6 +120,7 @@ cdef class Batch:
         self.key = key
         for l in range(self.n_layers):
             set_key(&self.layers[l].noise, key, l + 1)
+            self.layers[l].noise.first = self.rows.noise.first
 
     cdef void weigh(self, const int64_t *order, Py_ssize_t n) noexcept nogil:
         """The scale of the losses of these n rows, which are the whole batch: one by their weights' sum."""

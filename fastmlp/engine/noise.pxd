@@ -8,7 +8,7 @@ from fastmlp.engine.table cimport fm_noise
 cdef inline fm_noise make_noise(double dropout, double deviation) noexcept:
     """Noise of a rate of dropout, in units of 2^-16, and a standard deviation, as yet without a key."""
     cdef fm_noise noise
-    noise.key[0] = noise.key[1] = 0
+    noise.key[0] = noise.key[1] = noise.first = 0
     noise.dropped = min(65535, <int>(65536 * dropout + 0.5))
     noise.scale, noise.deviation = 65536.0 / (65536 - noise.dropped), deviation
     return noise

@@ -45,6 +45,7 @@ cdef class Parameters:
     cdef void pack_like_weights(self, float *panels, const float[::1] array) noexcept
     cdef void unpack_like_weights(self, float[::1] array, const float *panels) noexcept
     cdef store_gradient(self, float[::1] gradient)
+    cdef load_gradient(self, const float[::1] gradient)
     cdef bint is_finite(self)
     cdef set_optimizer(self, optimizer, rates, Py_ssize_t batch)
     cdef Py_ssize_t outputs(self) noexcept nogil

@@ -121,6 +121,13 @@ cdef class Parameters:
         self.check_length(gradient)
         self.unpack_like_weights(gradient, self.gradients)
 
+    cdef load_gradient(self, const float[::1] gradient):
+        """Read what the gradient of the batch is to be in its place."""
+        if self.gradients == NULL:
+            raise RuntimeError("no gradient is kept")
+        self.check_length(gradient)
+        self.pack_like_weights(self.gradients, gradient)
+
     cdef void pack_like_weights(self, float *panels, const float[::1] array) noexcept:
         """Read all parameters, or what an array has for each of them, to panels that lie as the weights do."""
         cdef const Layer *layer

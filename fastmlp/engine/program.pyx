@@ -51,9 +51,19 @@ def layered_step(layers, rows, capacity, n_threads, slabs, *, whole=False, norm=
         kind = (ADD_GRADIENT if part else GRADIENT) if whole else UPDATE
         for lists in [*forward_phases(layers, n, n_threads, cut_at_loss), *backward_phases(layers, n, n_threads, kind)]:
             phases.append((base, beside(lists, n_threads)))
-    if cut_at_gradient:
-        phases.append((0, [(CUT, 0, 0, 0, 0)]))
-    for kind in (NORM, APPLY) if norm else (APPLY,) if whole else ():
+    return phases + (apply_phases(rows, slabs, norm, cut_at_gradient) if whole else [])
+
+
+def empty_step(slabs, *, norm=False, cut_at_gradient=False):
+    """A step without rows: by a gradient that Python has from elsewhere or, where there is no cut for it, by none."""
+    costless = (0, [(COST, 0, 0, 0, 0)])
+    return [costless, *(apply_phases(0, slabs, norm, True) if cut_at_gradient else [])]
+
+
+def apply_phases(rows, slabs, norm, cut_at_gradient):
+    """Phases that take a whole gradient."""
+    phases = [(0, [(CUT, 0, 0, 0, 0)])] if cut_at_gradient else []
+    for kind in [NORM] * norm + [APPLY]:
         phases.append((0, [(kind, 0, slab, 0, rows) for slab in range(slabs)]))
     return phases
 

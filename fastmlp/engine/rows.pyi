@@ -22,5 +22,6 @@ class Rows:
         distortion: Distortion | None = None,
         dropout: float = 0.0,
         noise: float = 0.0,
+        first: int = 0,
     ) -> None: ...
     def suits(self, units: int, distortion: Distortion | None, noise: float) -> bool: ...

@@ -5,7 +5,7 @@
 cimport cython
 from cython.parallel cimport prange
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 import numpy as np
@@ -48,6 +48,8 @@ cdef class Rows:
         Of rows that are images.
     dropout, noise : float
         Of the values, in training: the share that is dropped, and the standard deviation of what is added before.
+    first : int
+        Number of the first row, where X is some rows of more: what is drawn for a row is drawn by its number.
 
     Raises
     ------
@@ -56,7 +58,7 @@ cdef class Rows:
     """
 
     def __init__(self, X, Py_ssize_t units, int n_threads, labels=None, targets=None, weights=None,
-                 Distortion distortion=None, double dropout=0, double noise=0):
+                 Distortion distortion=None, double dropout=0, double noise=0, uint64_t first=0):
         cdef Py_ssize_t i
         self.n, self.k = (X.n, X.k) if isinstance(X, Rows) else X.shape
         self.block, self.blocks = FM_PANEL, panels_of(self.k)
@@ -78,7 +80,7 @@ cdef class Rows:
             self.list_dense(X, n_threads)
         if not (self.listed or isinstance(X, Rows)):
             self.X = np.require(X, np.float32, "CA")
-        self.distortion, self.noise = distortion, make_noise(dropout, noise)
+        self.distortion, self.noise, self.noise.first = distortion, make_noise(dropout, noise), <uint32_t>first
         self.made = distortion is not None or noise > 0 or (dropout > 0 and not self.listed)
         if self.made:
             self.scratch = 2 * padded(self.k) + (distortion.scratch if distortion is not None else 0)
@@ -266,7 +268,7 @@ cdef class Rows:
         if self.distortion is None:
             memcpy(out, x, 4 * self.k)
         else:
-            self.distortion.distort(out, scratch + padded(self.k), x, key, row)
+            self.distortion.distort(out, scratch + padded(self.k), x, key, row + self.noise.first)
 
     cdef void take(self, Matrix *x, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
         """Listed rows [first, first + n) of X (self.n, k) become those of x from 0 on."""

@@ -52,6 +52,7 @@ cdef extern from "fastmlp.h" nogil:
         uint32_t key[2]
         uint32_t dropped
         float scale, deviation
+        uint32_t first
 
     ctypedef struct fm_kernels:
         const char *name

@@ -29,6 +29,7 @@ cdef class Team:
     # Numbers of threads to choose from, and the seconds that a step takes with each
     cdef int counts[32]
     cdef double seconds[32]
+    cdef double begun               # seconds of a step that is cut, so far
     cdef Py_ssize_t n_counts, slices
     cdef Py_ssize_t steps           # left of the slice
     cdef bint going                 # the slice

@@ -105,7 +105,11 @@ cdef class Team:
         else:
             with nogil, parallel(num_threads=n_threads):
                 self.work(threadid(), omp_get_num_threads())
-        seconds = (time.perf_counter() - started) / max(<Py_ssize_t>1, steps - self.steps)
+        seconds = self.begun + time.perf_counter() - started
+        if self.steps == steps:  # cut: what is left of the step will be counted with it
+            self.begun = seconds
+            return
+        seconds, self.begun = seconds / (steps - self.steps), 0
         # Down at once and up slowly: one slice that was interrupted is no reason to change.
         self.seconds[i] = min(seconds, 1.25 * self.seconds[i]) if self.seconds[i] > 0 else seconds
         self.slices += 1

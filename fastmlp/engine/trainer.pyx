@@ -7,12 +7,13 @@ independent tasks, which the threads share out; no sum is ever split, so that an
 """
 
 cimport cython
+from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint64_t
 
 import numpy as np
 
-from fastmlp.engine.program import chained_step, constraint, layered_step
+from fastmlp.engine.program import chained_step, constraint, empty_step, layered_step
 
 from fastmlp.engine.batch cimport Batch, RowLoss
 from fastmlp.engine.layer cimport Layer, backward, forward, normalise, normalise_backward
@@ -60,13 +61,13 @@ cdef bint worth_chaining(Parameters parameters, Rows rows):
             and parameters.count <= CHAIN_PARAMETERS)
 
 
-cdef check_order(const int64_t[::1] order, Py_ssize_t n):
-    """Refuse an order that is empty, or has numbers that none of n rows has."""
+cdef check_order(const int64_t[::1] order, Py_ssize_t n, bint may_be_empty):
+    """Refuse an order that is empty but may not be, or has numbers that none of n rows has."""
     cdef int64_t least = 0, most = 0
     cdef Py_ssize_t i
     for i in range(order.shape[0]):
         least, most = min(least, order[i]), max(most, order[i])
-    if order.shape[0] == 0 or least < 0 or most >= n:
+    if (order.shape[0] == 0 and not may_be_empty) or least < 0 or most >= n:
         raise ValueError(f"order must have at least one row, all from 0 to {n - 1}")
 
 
@@ -87,7 +88,7 @@ cdef class Trainer(Team):
     max_norm : float or None
         Of the weights of each unit, after each step.
     cut_at_gradient : bool
-        Cut each step before the optimizer takes the gradient, which `store_gradient` gives.
+        Cut each step before the optimizer takes the gradient, which `store_gradient` gives, and `load_gradient` takes.
     """
 
     cdef Parameters parameters
@@ -103,8 +104,10 @@ cdef class Trainer(Team):
     cdef Rows rows
     cdef const int64_t[::1] order
     cdef readonly double total_cost, cost_before    # of its batches so far; without the last one
-    # The program for a whole batch and, where the last one is smaller, for that one; and where it stands
-    cdef Program whole, last
+    # The program for a whole batch; where the last one that has rows is smaller, for that one; for those beyond it; and
+    # where it stands
+    cdef Program whole, last, empty
+    cdef Py_ssize_t filled                  # batches that have rows
     cdef Py_ssize_t last_rows, phase
     cdef const Phase *now
 
@@ -149,6 +152,15 @@ cdef class Trainer(Team):
         """Write the gradient of the batch whose step is cut before the optimizer takes it."""
         self.parameters.store_gradient(gradient)
 
+    def load_gradient(self, gradient):
+        """Have the optimizer take this one in its place."""
+        self.parameters.load_gradient(gradient)
+
+    @property
+    def at_gradient(self):
+        """Whether the step at hand waits for that."""
+        return self.at_cut and self.now.tasks[0].kind in (NORM, APPLY)
+
     def is_finite(self):
         """Whether the network, the optimizer's state and the cost are."""
         return self.parameters.is_finite() and isfinite(self.cost)
@@ -162,7 +174,8 @@ cdef class Trainer(Team):
     cdef make_room(self, Rows rows):
         cdef Py_ssize_t sets = 1, strip = self.capacity, capacity = self.capacity, chains
         self.loss.check(rows, self.parameters.layers[0].k, self.parameters.outputs())
-        self.rows, self.whole, self.last, self.clipped = rows, None, None, self.parameters.clip_norm > 0
+        self.rows, self.clipped = rows, self.parameters.clip_norm > 0
+        self.whole = self.last = self.empty = None
         self.chained = (self.loss.how.kind >= 0 and not self.cut_at_gradient and not self.clipped
                         and worth_chaining(self.parameters, rows))
         if self.chained:
@@ -178,7 +191,9 @@ cdef class Trainer(Team):
     cdef Program program_for(self, Py_ssize_t rows):
         """What a batch of so many rows goes through."""
         shapes = self.at_hand.shapes()
-        if self.chained:
+        if rows == 0:
+            phases = empty_step(self.parameters.slabs(), norm=self.clipped, cut_at_gradient=self.cut_at_gradient)
+        elif self.chained:
             phases = chained_step(rows, chains_of(rows), self.parameters.slabs())
         else:
             # A smaller batch that would not need parts takes the road of the others: their gradients are rounded alike.
@@ -193,25 +208,30 @@ cdef class Trainer(Team):
 
     # -- Running
 
-    def start_epoch(self, Rows rows, const int64_t[::1] order, uint64_t key=0):
+    def start_epoch(self, Rows rows, const int64_t[::1] order, uint64_t key=0, Py_ssize_t n_batches=0):
         """Begin an epoch over these of the rows, in this order; what is drawn in it is a function of the key.
+
+        It has at least so many batches: those for which no rows are left have none, and no gradient of their own.
 
         Raises
         ------
         ValueError
-            There is none, or one that the rows do not have.
+            There is no batch, or a row that the rows do not have.
         """
         cdef Py_ssize_t n = order.shape[0], i
         cdef uint64_t denormals
-        check_order(order, rows.n)
+        check_order(order, rows.n, n_batches > 0)
         if rows is not self.rows or self.clipped != (self.parameters.clip_norm > 0):
             self.make_room(rows)
-        self.n_batches = (n + self.batch_size - 1) // self.batch_size
-        i = n - (self.n_batches - 1) * self.batch_size
+        self.filled = (n + self.batch_size - 1) // self.batch_size
+        self.n_batches = max(self.filled, n_batches)
+        i = n - (self.filled - 1) * self.batch_size
         if self.whole is None:
             self.whole = self.program_for(self.batch_size)
-        if self.last is None or i != self.last_rows:
+        if self.filled > 0 and (self.last is None or i != self.last_rows):
             self.last, self.last_rows = self.whole if i == self.batch_size else self.program_for(i), i
+        if self.filled < self.n_batches and self.empty is None:
+            self.empty = self.program_for(0)
         self.at_hand.draw_by(key)
         self.order = order
         self.batch, self.total_cost, self.at_cut = 0, 0, False
@@ -219,8 +239,8 @@ cdef class Trainer(Team):
         self.begin()
         fm_restore_denormals(&denormals)
 
-    def run(self):
-        """Take a slice of steps, about 10 ms of work, without the GIL; or up to the next cut.
+    def run(self, Py_ssize_t most=PY_SSIZE_T_MAX):
+        """Take a slice of steps, about 10 ms of work but at most so many, without the GIL; or up to the next cut.
 
         Raises
         ------
@@ -230,7 +250,7 @@ cdef class Trainer(Team):
         if self.batch >= self.n_batches:
             raise RuntimeError("the epoch has ended: start_epoch begins another one")
         self.at_cut = False
-        self.run_slice(1 if self.loss.how.kind < 0 or self.cut_at_gradient else self.n_batches - self.batch)
+        self.run_slice(1 if self.loss.how.kind < 0 or self.cut_at_gradient else min(most, self.n_batches - self.batch))
 
     def phase_times(self):
         """Return `Program.take_times` of the whole batches, after `time_phases`."""
@@ -241,8 +261,8 @@ cdef class Trainer(Team):
         if self.now.tasks[0].kind == NORM:
             self.parameters.choose_clip()
         if not self.enter(self.phase + 1):
+            self.parameters.end_step(self.batch_rows())
             self.batch += 1
-            self.parameters.end_step(min(self.batch_size, self.order.shape[0] - (self.batch - 1) * self.batch_size))
             self.steps -= 1
             if self.batch < self.n_batches:
                 self.begin()
@@ -254,19 +274,28 @@ cdef class Trainer(Team):
 
     cdef bint enter(self, Py_ssize_t phase) noexcept nogil:
         """Make a phase of the batch the one at hand, if there is such a one."""
-        cdef bint is_last = self.batch == self.n_batches - 1
-        if phase == (self.last.n_phases if is_last else self.whole.n_phases):
+        cdef Py_ssize_t n_phases = self.whole.n_phases
+        cdef const Phase *phases = self.whole.phases
+        if self.batch >= self.filled:
+            n_phases, phases = self.empty.n_phases, self.empty.phases
+        elif self.batch == self.filled - 1:
+            n_phases, phases = self.last.n_phases, self.last.phases
+        if phase == n_phases:
             return False
-        self.phase, self.now = phase, (self.last.phases if is_last else self.whole.phases) + phase
+        self.phase, self.now = phase, phases + phase
         self.times = self.now.times
         return True
+
+    cdef Py_ssize_t batch_rows(self) noexcept nogil:
+        """Rows of the batch at hand."""
+        return max(<Py_ssize_t>0, min(self.batch_size, self.order.shape[0] - self.batch * self.batch_size))
 
     cdef void begin(self) noexcept nogil:
         """The batch's first phase, the scale of its losses, the optimizer's constants, which lists are worth making."""
         cdef Py_ssize_t first = self.batch * self.batch_size
         self.enter(0)
         self.cost_before = self.total_cost
-        self.at_hand.weigh(&self.order[first], min(self.batch_size, self.order.shape[0] - first))
+        self.at_hand.weigh(&self.order[first], self.batch_rows())
         self.parameters.begin_step(self.batch, self.at_hand.row_scale)
         self.at_hand.choose_forms(self.part_rows if self.batch > 0 else 0)
 
@@ -322,7 +351,7 @@ cdef class Trainer(Team):
     cdef Py_ssize_t cut_n(self) except -1:
         """How many rows wait for their losses."""
         cdef const Task *task = self.now.tasks if self.at_cut else NULL
-        if self.loss.how.kind >= 0 or task == NULL or task.kind in (NORM, APPLY):
+        if self.loss.how.kind >= 0 or task == NULL or self.at_gradient:
             raise RuntimeError("no step is cut at its loss")
         while task.kind != COST:
             task += 1

@@ -6,13 +6,23 @@ from numpy.typing import ArrayLike
 
 from fastmlp.network import MLP
 from fastmlp.runs import History, RunState
+from fastmlp.training import mpi
 from fastmlp.training.jobs import alone, engine_rows, prepare, train
 from fastmlp.training.many import fit_many
+from fastmlp.training.ranks import Communicator
 
 __all__ = ["History", "RunState", "fit", "fit_many"]
 
 
-def fit(network: MLP, X: ArrayLike, y: ArrayLike, **arguments: Any) -> History:
+def fit(
+    network: MLP,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    communicator: Communicator | None,
+    sync_every: int,
+    **arguments: Any,
+) -> History:
     """Train a network: `fastmlp.MLP.fit`, which documents the arguments and has their defaults.
 
     Examples
@@ -23,6 +33,8 @@ def fit(network: MLP, X: ArrayLike, y: ArrayLike, **arguments: Any) -> History:
     """
 
     def prepare_and_train() -> History:
+        if communicator is not None:
+            return mpi.fit(network, X, y, communicator=communicator, sync_every=sync_every, **arguments)
         job = prepare(network, X, y, **arguments)
         return train(job, engine_rows(job))
 

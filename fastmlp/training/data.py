@@ -19,7 +19,7 @@ from fastmlp.rows import Targets, checked_examples, checked_numbers, checked_sha
 from fastmlp.sparse import SparseRows
 from fastmlp.training.validation import Metric, Validation, checked_metrics
 
-__all__ = ["Data", "Once", "checked_data"]
+__all__ = ["Data", "Once", "caution", "checked_data"]
 
 
 class Data(NamedTuple):
@@ -83,7 +83,6 @@ def checked_data(
     functions = checked_metrics(metrics, validation_data)
     names, validation_names = ("X", "y"), ("validation_data[0]", "validation_data[1]")
     task = (network.layer_sizes[0], network.layer_sizes[-1]), network.loss
-    columns = once(column_names, X)
     shaped = once(checked_shapes, names, X, y, *task)
     n, k = shaped[0].shape
     if shuffle and n > 2**32:
@@ -99,9 +98,27 @@ def checked_data(
     checked, targets = once(checked_examples, names, *shaped, *task)
     weights = _weights(network, targets, weights, class_weight, chosen)
     validation = None if examples is None else Validation(network, examples[0], examples[1], functions)
-    if network._state is None:
-        _caution(network, checked, columns, targets, once)
     return Data(checked, targets, weights, chosen, validation, distortion)
+
+
+def caution(network: MLP, X: ArrayLike, data: Data, once: Once | None = None) -> None:
+    """Warn, in a network's first fit alone, of what it will hardly learn from; X is as it was given.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> from fastmlp.training.data import caution, checked_data
+    >>> net, X = fastmlp.MLP((2, 2)), [[0, 1], [1, 0]]
+    >>> caution(net, X, checked_data(net, X, [0, 1]))  # is fine
+    """
+    if network._state is not None:
+        return
+    once = once or Once()
+    once(cautions.about_inputs, data.X, once(column_names, X))
+    if data.targets.labels is not None:
+        once(cautions.about_classes, data.targets.labels, network.layer_sizes[-1])
+    elif loss_of(network.loss).targets == "values":
+        once(cautions.about_values, data.targets.given)
 
 
 def _weights(
@@ -125,15 +142,6 @@ def _weights(
     weights = np.zeros(len(targets.given), np.float32)
     weights[chosen] = own
     return weights
-
-
-def _caution(network: MLP, rows: Array | SparseRows, columns: Sequence[Any], targets: Targets, once: Once) -> None:
-    """Warn, in a network's first fit alone, of what it will hardly learn from."""
-    once(cautions.about_inputs, rows, columns)
-    if targets.labels is not None:
-        once(cautions.about_classes, targets.labels, network.layer_sizes[-1])
-    elif loss_of(network.loss).targets == "values":
-        once(cautions.about_values, targets.given)
 
 
 def _pair(data: tuple[ArrayLike, ArrayLike]) -> tuple[ArrayLike, ArrayLike]:

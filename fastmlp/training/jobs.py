@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -23,13 +24,13 @@ from fastmlp.optimizers import Optimizer, checked_optimizer
 from fastmlp.rows import Targets
 from fastmlp.runs import History, Listener, SavedRun
 from fastmlp.schedules import try_rates
-from fastmlp.training.data import Data, Once, checked_data
+from fastmlp.training.data import Data, Once, caution, checked_data
 from fastmlp.training.loop import PythonLoss, Run, orders
 from fastmlp.training.resume import go_on, saved_run
 from fastmlp.training.state import first_state
 from fastmlp.training.validation import Metric
 
-__all__ = ["Job", "alone", "defaults", "engine_rows", "prepare", "train"]
+__all__ = ["Job", "alone", "defaults", "engine_rows", "prepare", "train", "with_threads"]
 
 
 # The calls of fit that run, by process (a child that is forked meanwhile has none) and network.
@@ -48,6 +49,8 @@ class Job(NamedTuple):
     shuffle : bool
     saved : (MLP, SavedRun) or None
         What it goes on from.
+    part, first : int
+        Which part of the rows these are, where others have the others; and how many rows are in the parts before.
 
     Examples
     --------
@@ -62,10 +65,17 @@ class Job(NamedTuple):
     batch_size: int
     shuffle: bool
     saved: tuple[MLP, SavedRun] | None
+    part: int = 0
+    first: int = 0
+
+    @property
+    def batch(self) -> int:
+        """Rows of a batch, at most."""
+        return max(1, min(self.batch_size, self.data.n))
 
 
 def defaults() -> dict[str, Any]:
-    """Return the arguments of `MLP.fit` that have defaults.
+    """Return the arguments of `prepare` that `MLP.fit` has defaults for.
 
     Examples
     --------
@@ -73,8 +83,8 @@ def defaults() -> dict[str, Any]:
     >>> defaults()["epochs"]
     15
     """
-    parameters = inspect.signature(MLP.fit).parameters.values()
-    return {one.name: one.default for one in parameters if one.kind is one.KEYWORD_ONLY}
+    taken, parameters = inspect.signature(prepare).parameters, inspect.signature(MLP.fit).parameters.values()
+    return {one.name: one.default for one in parameters if one.kind is one.KEYWORD_ONLY and one.name in taken}
 
 
 def alone(network: MLP, train: Callable[[], History]) -> History:
@@ -122,10 +132,12 @@ def prepare(
     verbose: bool | int,
     rows: ArrayLike | None = None,
     once: Once | None = None,
+    cautious: bool = True,
 ) -> Job:
     """Check the arguments of `fit`, all shapes before any value, and change nothing.
 
-    Of the rows, the network is to learn from these, by their numbers.
+    Of the rows, the network is to learn from these, by their numbers. Who is not `cautious` does not hear of what it
+    will hardly learn from.
 
     Examples
     --------
@@ -157,8 +169,19 @@ def prepare(
         shuffle=shuffle,
         once=once,
     )
+    _require_variance(network, batch_size, data.n)
+    if cautious:
+        caution(network, X, data, once)
     progress = _progress(network, data, epochs, batch_size, optimizer=optimizer, callbacks=listeners)
     return Job(progress, data, batch_size, shuffle, saved)
+
+
+def _require_variance(network: MLP, batch_size: int, n: int) -> None:
+    if network.batch_norm and min(batch_size, n) == 1:
+        raise ValueError(
+            f"batch_size must be at least 2 with batch_norm, and X have 2 rows: got batch_size={batch_size} for {n}; "
+            "one row is its own mean"
+        )
 
 
 def _listeners(callbacks: object, verbose: bool | int) -> Sequence[Callback]:
@@ -199,11 +222,11 @@ def engine_rows(job: Job, others: Sequence[Rows] = ()) -> Rows:
     labels, values = (None, None) if loss_of(network.loss).code is None else data.targets
     n_threads = threads.choose(network.n_threads, _phase_seconds(job))
     X = data.X if like is None else like
-    return Rows(X, units, n_threads, labels, values, data.weights, data.distortion, dropout, noise)
+    return Rows(X, units, n_threads, labels, values, data.weights, data.distortion, dropout, noise, job.first)
 
 
-def train(job: Job, rows: Rows) -> History:
-    """Build the engine, and run it.
+def train(job: Job, rows: Rows, kind: Callable[..., Run] = Run, *, cut_at_gradient: bool = False) -> History:
+    """Build the engine, and run it, by a run of some kind.
 
     Examples
     --------
@@ -218,21 +241,45 @@ def train(job: Job, rows: Rows) -> History:
         go_on(progress, *job.saved)
     network, history = progress.network, progress.history
     state = first_state(network, progress.optimizer)
-    trainer = _trainer(job)
+    trainer = _trainer(job, cut_at_gradient)
     trainer.load(network._values, state.moments, state.step)
     if state.averages is not None:
         trainer.load_averages(state.averages, state.averaged)
     loss = _python_loss(network, job.data.targets)
-    run = Run(trainer, progress, rows=rows, state=state, validation=job.data.validation, loss=loss)
+    run = kind(trainer, progress, rows=rows, state=state, validation=job.data.validation, loss=loss)
     network._history = history
     epochs = max(0, progress.epochs - len(history.loss))
     run.train(islice(_orders(job, state.epoch), epochs))
     return history
 
 
+@contextmanager
+def with_threads(network: MLP, n_threads: int) -> Iterator[None]:
+    """Give a network so many threads, whatever it had before and has again.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> from fastmlp.training.jobs import with_threads
+    >>> net = fastmlp.MLP((2, 2), n_threads=3)
+    >>> with with_threads(net, 1):
+    ...     print(net.n_threads)
+    1
+    >>> net.n_threads
+    3
+    """
+    before = network.n_threads
+    network.n_threads = n_threads
+    try:
+        yield
+    finally:
+        network.n_threads = before
+
+
 def _orders(job: Job, epoch: int) -> Iterator[NDArray[np.int64]]:
     """The rows to learn from in the order of this epoch and of those after it."""
-    found, chosen = orders(job.data.n, job.progress.network.seed, epoch, job.shuffle), job.data.chosen
+    found = orders(job.data.n, job.progress.network.seed, epoch, job.shuffle, job.part)
+    chosen = job.data.chosen
     return found if chosen is None else (chosen[order] for order in found)
 
 
@@ -242,22 +289,18 @@ def _python_loss(network: MLP, targets: Targets) -> PythonLoss | None:
     return (lambda logits, rows: loss.evaluated(logits, targets.given[rows])) if isinstance(loss, Custom) else None
 
 
-def _trainer(job: Job) -> Trainer:
+def _trainer(job: Job, cut_at_gradient: bool) -> Trainer:
     """The engine for its batches."""
-    network, batch_size = job.progress.network, min(job.batch_size, job.data.n)
-    if network.batch_norm and batch_size == 1:
-        raise ValueError(
-            f"batch_size must be at least 2 with batch_norm, and X have 2 rows: got batch_size={job.batch_size} for "
-            f"{job.data.n}; one row is its own mean"
-        )
+    network = job.progress.network
     loss = loss_of(network.loss)
     in_engine = None if loss.code is None else loss
     n_threads = threads.choose(network.n_threads, _phase_seconds(job))
-    return Trainer(engine_layers(network.layers), in_engine, batch_size, n_threads, max_norm=network.max_norm)
+    layers, max_norm = engine_layers(network.layers), network.max_norm
+    return Trainer(layers, in_engine, job.batch, n_threads, max_norm=max_norm, cut_at_gradient=cut_at_gradient)
 
 
 def _phase_seconds(job: Job) -> float:
     """Time of one thread for a phase of a step, at a guess."""
-    network, batch_size = job.progress.network, min(job.batch_size, job.data.n)
-    seconds = threads.phase_seconds(batch_size, network.parameters.size, len(network.layers))
-    return seconds if job.data.distortion is None else max(seconds, batch_size * job.data.X.shape[1] * PIXEL)
+    network = job.progress.network
+    seconds = threads.phase_seconds(job.batch, network.parameters.size, len(network.layers))
+    return seconds if job.data.distortion is None else max(seconds, job.batch * job.data.X.shape[1] * PIXEL)

@@ -96,9 +96,17 @@ class Run:
             raise
         _tell_the_end(told, self.progress, None)
 
+    @property
+    def cost(self) -> float:
+        """Mean of the costs of the epoch's batches so far."""
+        return self.trainer.cost
+
+    def _stopped(self) -> bool:
+        return self.progress.stop
+
     def _train_epochs(self, orders: Iterable[NDArray[np.int64]]) -> None:
         for order in orders:
-            if self.progress.stop:
+            if self._stopped():
                 break
             seconds = self._train_epoch(order)
             if self.trainer.batch < self.trainer.n_batches:
@@ -133,28 +141,28 @@ class Run:
         self.trainer.set_losses(*self.loss(logits, self.trainer.cut_rows()))
 
     def _record(self, seconds: float) -> None:
-        """Add an epoch to the history, and what the network is worth after it."""
-        epoch = {"loss": self.trainer.cost, "learning_rate": float(self.rates[-1]), "seconds": seconds}
-        if self.validation is not None:
-            epoch |= self.validation.judge(self.network._judged())
-        history = self.progress.history
+        """Add an epoch to the history."""
+        epoch, history = self._judge(seconds), self.progress.history
         history.add({name: epoch[name] for name in history})
+
+    def _judge(self, seconds: float) -> dict[str, float]:
+        """Return what the epoch took, and what the network is worth after it."""
+        epoch = {"loss": self.cost, "learning_rate": float(self.rates[-1]), "seconds": seconds}
+        return epoch if self.validation is None else epoch | self.validation.judge(self.network._judged())
 
     def _run_batches(self, order: NDArray[np.int64]) -> float:
         """Take an epoch's batches in slices; between two of them Python handles signals. Return the seconds taken."""
         seconds = 0.0
         self._choose_rates()
         self.trainer.set_optimizer(self.optimizer, self.rates)
-        self.trainer.start_epoch(self.rows, order, epoch_key(self.network.seed, self.state.epoch))
-        while self.trainer.batch < self.trainer.n_batches and not self.progress.stop:
+        key = epoch_key(self.network.seed, self.state.epoch)
+        self.trainer.start_epoch(self.rows, order, key, self.progress.n_batches)
+        while self.trainer.batch < self.trainer.n_batches and not self._stopped():
             started = time.perf_counter()
-            self.trainer.run()
-            while self.trainer.at_cut:
-                self._compute_losses()
-                self.trainer.run()
+            self._run_slice()
             seconds += time.perf_counter() - started
-            if not isfinite(self.trainer.cost):
-                self._keep()  # which raises DivergenceError
+            if not isfinite(self.cost):
+                raise diverged(f"its loss is {self.cost}", self.trainer, self.state)
             if self.watched:
                 with suppress(DivergenceError):  # of a parameter: the next cost says so, or the epoch's end
                     self._keep()
@@ -167,6 +175,12 @@ class Run:
                 self._choose_rates()
             self.trainer.set_optimizer(self.optimizer, self.rates)
         return seconds
+
+    def _run_slice(self) -> None:
+        self.trainer.run()
+        while self.trainer.at_cut:
+            self._compute_losses()
+            self.trainer.run()
 
     def _choose_rates(self) -> None:
         """The learning rates of the epoch's batches, by what the optimizer has for one now."""
@@ -221,10 +235,10 @@ def _tell_the_end(callbacks: Iterable[Callback], progress: Progress, error: Base
         raise first
 
 
-def orders(n: int, seed: int, epoch: int, shuffle: bool) -> Iterator[NDArray[np.int64]]:
+def orders(n: int, seed: int, epoch: int, shuffle: bool, part: int = 0) -> Iterator[NDArray[np.int64]]:
     """Yield the rows in the order of this epoch and of those after it, in one array.
 
-    The order of an epoch is a function of the seed and its number alone.
+    The order of an epoch is a function of the seed, its number and, where rows are in parts, that of the part alone.
 
     Examples
     --------
@@ -234,7 +248,7 @@ def orders(n: int, seed: int, epoch: int, shuffle: bool) -> Iterator[NDArray[np.
     """
     order = np.arange(n)
     # Counter-based (Salmon et al. 2011): stream 1 of the seed, of which each epoch has a block of four numbers.
-    philox = np.random.Philox(key=np.array([seed, 1], np.uint64), counter=epoch)
+    philox = np.random.Philox(key=np.array([seed, 1], np.uint64), counter=np.array([epoch, 0, 0, part], np.uint64))
     while True:
         if shuffle:
             operations.shuffle(order, philox.random_raw(4)[:3].view(np.uint32))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from queue import SimpleQueue
@@ -19,7 +18,7 @@ from fastmlp.errors import FitError
 from fastmlp.network import MLP
 from fastmlp.runs import History
 from fastmlp.training.data import Once
-from fastmlp.training.jobs import Job, alone, defaults, engine_rows, prepare, train
+from fastmlp.training.jobs import Job, alone, defaults, engine_rows, prepare, train, with_threads
 from fastmlp.training.state import commit
 
 __all__ = ["fit_many"]
@@ -202,12 +201,8 @@ def _large_first(jobs: list[Job]) -> list[int]:
 def _train(job: Job, rows: Rows, n_threads: int) -> History:
     """Train a network with so many threads."""
     network = job.progress.network
-    before = network.n_threads
-    try:
-        network.n_threads = n_threads
+    with with_threads(network, n_threads):
         return alone(network, lambda: train(job, rows))
-    finally:
-        network.n_threads = before
 
 
 def _tell(i: int, history: History) -> None:
@@ -238,9 +233,7 @@ def _train_elsewhere(
 
 def _train_there(network: MLP, X: ArrayLike, y: ArrayLike, arguments: dict[str, Any]) -> tuple[MLP, Exception | None]:
     """Train a network in a process of its own. Return it, and what went wrong."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # which has been heard where it was called
-        job = prepare(network, X, y, **arguments)
+    job = prepare(network, X, y, **arguments, cautious=False)
     try:
         train(job, engine_rows(job))
     except Exception as error:

@@ -1,0 +1,329 @@
+"""One network in many processes, each with its share of the rows: a step is one Allreduce."""
+
+from __future__ import annotations
+
+import os
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastmlp import checks, threads
+from fastmlp.arrays import Array
+from fastmlp.callbacks import Checkpoint, CSVLog, ProgressBar, TensorBoard
+from fastmlp.class_weights import balanced, counts_of_classes, weights_of_rows
+from fastmlp.errors import DivergenceError, RankError
+from fastmlp.losses import loss_of
+from fastmlp.network import MLP
+from fastmlp.runs import History
+from fastmlp.schedules import try_rates
+from fastmlp.training.jobs import Job, engine_rows, prepare, train, with_threads
+from fastmlp.training.loop import Run
+from fastmlp.training.ranks import Communicator, Ranks
+
+__all__ = ["SharedRun", "fit"]
+
+# Of rank 0 alone, as they print and write files.
+_WRITING = (CSVLog, Checkpoint, ProgressBar, TensorBoard)
+# What rank 0 alone is asked for; and what is each rank's own.
+_OF_RANK_0 = ("validation_data", "metrics", "resume", "verbose")
+_OF_EACH = ("sample_weight", "callbacks")
+
+
+class SharedRun(Run):
+    """The run of one rank: as any other's, but that the ranks' gradients, or parameters, are brought to their mean.
+
+    Parameters
+    ----------
+    ranks : Ranks
+    job : Job
+        Of this rank.
+    sync_every : int
+        1: each step is that of all ranks' rows. More: a rank takes steps of its own, and so many of them later all have
+        the mean of the parameters (local SGD: Stich 2019).
+    *arguments, **named
+        Those of `Run`.
+    """
+
+    def __init__(self, *arguments: Any, ranks: Ranks, job: Job, sync_every: int, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.ranks, self.job, self.sync_every = ranks, job, sync_every
+        shared = self.network.parameters if sync_every == 1 else self.network._values
+        # What is shared, and behind it cost, weight, and whether a callback wants to stop.
+        self._own, self._total = (np.zeros(shared.size + 3, np.float32) for _ in range(2))
+        self._stop = False
+
+    # -- Epochs
+
+    def train(self, orders: Iterable[NDArray[np.int64]]) -> None:
+        """Train an epoch for each order of this rank's rows."""
+        super().train(self._agreeing(orders))
+
+    def _agreeing(self, orders: Iterable[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
+        self._agree()
+        for order in orders:
+            yield order
+            self._agree()
+
+    def _agree(self) -> None:
+        """See that all ranks have the same parameters, and whether all go on."""
+        said = self.ranks.gather((zlib.crc32(self.network._values.data), self.progress.stop))
+        self._stop = any(stop for _, stop in said)
+        others = [str(rank) for rank, (checksum, _) in enumerate(said) if checksum != said[0][0]]
+        if others:
+            raise RankError(
+                f"after epoch {self.state.epoch} the parameters on rank {', '.join(others)} are not those on rank 0; "
+                "what callbacks write to them must be the same on all ranks"
+            )
+
+    def _stopped(self) -> bool:
+        return self._stop
+
+    def _judge(self, seconds: float) -> dict[str, float]:
+        """Rank 0's values of the epoch."""
+        epoch: dict[str, float] = self.ranks.gather(super()._judge(seconds) if self.ranks.rank == 0 else None)[0]
+        return epoch
+
+    def _run_batches(self, order: NDArray[np.int64]) -> float:
+        weights = None if self.job.data.weights is None else self.job.data.weights[order]
+        batches = np.arange(len(order)) // self.job.batch_size
+        self._weights = np.bincount(batches, weights, self.progress.n_batches)
+        self._cost, self._own_cost, self._shared = 0.0, 0.0, 0  # and the batches that are in the first one
+        seconds = super()._run_batches(order)
+        self._meet()
+        return seconds
+
+    @property
+    def cost(self) -> float:
+        """Mean of the costs of the epoch's batches, each of all ranks' rows."""
+        return self._cost / max(1, self._shared)
+
+    # -- Steps
+
+    def _run_slice(self) -> None:
+        trainer = self.trainer
+        trainer.run(self.sync_every - trainer.batch % self.sync_every)
+        while trainer.at_cut:
+            if trainer.at_gradient:
+                self._share_gradient()
+            else:
+                self._compute_losses()
+            trainer.run()
+        if self.sync_every > 1 and (trainer.batch % self.sync_every == 0 or trainer.batch == trainer.n_batches):
+            self._share_parameters()
+
+    def _compute_losses(self) -> None:
+        try:
+            super()._compute_losses()
+        except DivergenceError:  # which the others see in the cost
+            losses = np.full(len(self.trainer.cut_rows()), np.nan, np.float32)
+            self.trainer.set_losses(losses, np.repeat(losses[:, None], self.network.layer_sizes[-1], axis=1))
+
+    def _share_gradient(self) -> None:
+        """Have the optimizer take the gradient of all ranks' rows."""
+        gradient, weight = self._own[:-3], self._weights[self.trainer.batch]
+        if weight > 0:
+            self.trainer.store_gradient(gradient)
+        else:
+            gradient[:] = 0
+        mean = self._share(gradient, weight, self.trainer.total_cost - self.trainer.cost_before)
+        self.trainer.load_gradient(self._total[:-3] if mean is None else mean)
+        self._shared += 1
+
+    def _share_parameters(self) -> None:
+        """Have all ranks take the mean of the parameters that their steps have led to."""
+        weights = self._weights[self._shared : self.trainer.batch]
+        values, moments = self._stored()
+        cost = (self.trainer.total_cost - self._own_cost) / max(1, int(np.count_nonzero(weights)))
+        mean = self._share(values, weights.sum(), cost, len(weights))
+        if mean is not None:
+            self.trainer.load(mean, moments)
+        self._shared, self._own_cost = self.trainer.batch, self.trainer.total_cost
+
+    def _share(self, values: Array, weight: float, cost: float, batches: int = 1) -> Array | None:
+        """Return the mean of the ranks' values by their weights, or None if these are 0; note what comes with it."""
+        own = self._own
+        with np.errstate(over="ignore", invalid="ignore"):  # of a run that diverges
+            np.multiply(values, np.float32(weight), out=own[:-3])
+            own[-3:] = cost * weight, weight, self.progress.stop
+            total = self.ranks.sum(own, self._total)
+            total_cost, total_weight, stop = (float(one) for one in total[-3:])
+            self._stop = stop > 0
+            if total_weight == 0:
+                return None
+            self._cost += batches * (total_cost / total_weight)
+            mean = total[:-3]
+            mean *= np.float32(1 / total_weight)
+        return mean
+
+    def _stored(self) -> tuple[Array, tuple[Array, Array]]:
+        """Copies of the engine's values and moments."""
+        first, second = (np.empty_like(moment) for moment in self.state.moments)
+        values = np.empty_like(self.network._values)
+        self.trainer.store(values, (first, second))
+        return values, (first, second)
+
+    def _meet(self) -> None:
+        """Bring to their mean, by the ranks' rows, what each rank has changed for itself in the epoch.
+
+        Those are the running statistics; where steps were each rank's own, the optimizer's moments and averages, too.
+        """
+        values, moments = self._stored()
+        averages = None
+        if self.trainer.averaged and self.sync_every > 1:
+            averages = np.empty_like(moments[0])
+            self.trainer.store(values, moments, averages)
+        own = [values[self.network.parameters.size :]]
+        if self.sync_every > 1:
+            own += [*moments, *([] if averages is None else [averages])]
+        flat = np.concatenate([*own, [1]]).astype(np.float32) * np.float32(self.job.data.n)
+        if flat.size == 1:
+            return
+        total = self.ranks.sum(flat)
+        for one, mean in zip(own, np.split(total[:-1] / total[-1], np.cumsum([len(one) for one in own])), strict=False):
+            one[:] = mean
+        self.trainer.load(values, moments)
+        if averages is not None:
+            self.trainer.load_averages(averages, self.trainer.averaged)
+
+
+def fit(
+    network: MLP, X: ArrayLike, y: ArrayLike, *, communicator: Communicator, sync_every: int, **arguments: Any
+) -> History:
+    """Train a network as one of the ranks of a communicator: `fastmlp.MLP.fit`, which documents the arguments.
+
+    Examples
+    --------
+    With one rank it is the `fit` without MPI, to the bit:
+
+    >>> import fastmlp
+    >>> from mpi4py import MPI  # doctest: +SKIP
+    >>> net = fastmlp.MLP((2, 2))
+    >>> net.fit([[0, 1], [1, 0]], [0, 1], epochs=3, verbose=False, communicator=MPI.COMM_WORLD)  # doctest: +SKIP
+    History(epochs=3, loss=...)
+    """
+    ranks = Ranks(communicator)
+    sync_every = checks.integer("sync_every", sync_every, least=1)
+    if ranks.size == 1:
+        job = prepare(network, X, y, **arguments)
+        return train(job, engine_rows(job))
+    job, n_threads = _agreed(ranks, network, X, y, {**arguments, "sync_every": sync_every})
+    try:
+        run = partial(SharedRun, ranks=ranks, job=job, sync_every=sync_every)
+        with with_threads(network, n_threads):
+            return train(job, engine_rows(job), run, cut_at_gradient=sync_every == 1)
+    except (DivergenceError, RankError):  # all ranks raise it
+        raise
+    except BaseException as error:
+        ranks.fail(error)
+
+
+# ---- Before training
+
+
+class _Said(NamedTuple):
+    """What a rank says of itself before training."""
+
+    arguments: dict[str, str]
+    n: int
+    n_batches: int
+    counts: NDArray[np.int64] | None  # of its rows' classes, where weights are to be balanced
+    columns: list[str]  # of the history
+    saved: Any
+    host: str
+    cpus: set[int]
+
+
+def _agreed(ranks: Ranks, network: MLP, X: ArrayLike, y: ArrayLike, arguments: dict[str, Any]) -> tuple[Job, int]:
+    """Return this rank's job, as all ranks together need it, and how many threads it may have.
+
+    Raises
+    ------
+    Exception
+        An argument of this rank is wrong.
+    RankError
+        One of another rank is.
+    ValueError
+        Ranks have different arguments.
+    """
+    said: Any
+    try:
+        job = _own_job(ranks.rank, network, X, y, dict(arguments))
+        said = _say(job, arguments)
+    except Exception as error:
+        ranks.gather(f"{type(error).__name__}: {error}")
+        raise
+    everybody = ranks.gather(said)
+    for rank, one in enumerate(everybody):
+        if isinstance(one, str):
+            raise RankError(f"rank {rank} of {ranks.size} failed: {one}")
+    _require_same([one.arguments for one in everybody])
+    if not any(one.n for one in everybody):
+        raise ValueError("X must have at least one row on one of the ranks")
+    progress = job.progress
+    progress.n_batches = max(one.n_batches for one in everybody)
+    try_rates(progress.optimizer.learning_rate, progress.epochs * progress.n_batches)
+    progress.history.clear()
+    progress.history.update({name: [] for name in everybody[0].columns})
+    data = job.data
+    if said.counts is not None and data.n:
+        table = balanced(sum(one.counts for one in everybody))
+        weights = weights_of_rows(table, data.targets, network.layer_sizes[-1], network.loss, data.weights)
+        data = data._replace(weights=weights)
+    first = sum(one.n for one in everybody[: ranks.rank])
+    beside = [one for one in everybody if one.host == said.host and one.cpus & said.cpus]
+    job = job._replace(data=data, part=ranks.rank, first=first, saved=everybody[0].saved)
+    return job, max(1, threads.available() // len(beside))
+
+
+def _own_job(rank: int, network: MLP, X: Any, y: Any, arguments: dict[str, Any]) -> Job:
+    """A rank's own arguments, checked; one without rows gets two in their place, which nothing is learned from."""
+    del arguments["sync_every"]
+    if rank > 0:
+        arguments |= {"validation_data": None, "metrics": None, "resume": None, "verbose": False}
+        arguments["callbacks"] = [one for one in arguments["callbacks"] if not isinstance(one, _WRITING)]
+    if isinstance(arguments["class_weight"], str):
+        checks.one_of("class_weight", arguments["class_weight"], ("balanced",))
+        arguments["class_weight"] = None  # which all ranks' rows decide
+    n = X.shape[0] if hasattr(X, "shape") else len(X)
+    if n > 0:
+        return prepare(network, X, y, **arguments, cautious=False)
+    if len(y):
+        raise ValueError(f"y must have a row for each row of X, which has none; it has {len(y)}")
+    k, m, loss = network.layer_sizes[0], network.layer_sizes[-1], loss_of(network.loss)
+    values = np.zeros(1, int) if loss.targets == "classes" else np.zeros((1, m // loss.outputs_a_target))
+    arguments |= {"class_weight": None, "sample_weight": None}
+    job = prepare(network, np.zeros((2, k), np.float32), np.repeat(values, 2, axis=0), **arguments, cautious=False)
+    return job._replace(data=job.data._replace(chosen=np.empty(0, np.int64)))
+
+
+def _say(job: Job, arguments: dict[str, Any]) -> _Said:
+    network, n = job.progress.network, job.data.n
+    same = {name: value for name, value in arguments.items() if name not in (*_OF_RANK_0, *_OF_EACH)}
+    same["optimizer"] = job.progress.optimizer
+    same["callbacks"] = [type(one).__name__ for one in job.progress.callbacks if not isinstance(one, _WRITING)]
+    checksum = zlib.crc32(network._values.data)
+    if network._state is not None:
+        for moment in network._state.moments:
+            checksum = zlib.crc32(moment.data, checksum)
+    # Without the addresses of functions, which are others in each process.
+    texts = {name: re.sub(r" at 0x\w+", "", repr(value)) for name, value in same.items()}
+    texts["network"] = re.sub(r" at 0x\w+", "", f"{network!r} of checksum {checksum:08x}")
+    counts = None
+    if arguments["class_weight"] == "balanced":
+        counts = counts_of_classes(job.data.targets, network.layer_sizes[-1], network.loss) * (n > 0)
+    cpus = set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else {0}
+    columns = list(job.progress.history)
+    return _Said(texts, n, job.progress.n_batches * (n > 0), counts, columns, job.saved, os.uname().nodename, cpus)
+
+
+def _require_same(arguments: list[dict[str, str]]) -> None:
+    for name, expected in arguments[0].items():
+        for rank, own in enumerate(arguments):
+            if own[name] != expected:
+                both = f"{expected:.200} on rank 0, {own[name]:.200} on rank {rank}"
+                raise ValueError(f"{name} must be the same on all ranks; it is {both}")

@@ -1,0 +1,140 @@
+"""The processes that train one network, and what they tell each other, over MPI."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import time
+import traceback
+from typing import Any, NoReturn, Protocol, TypeVar
+
+import numpy as np
+
+from fastmlp.arrays import Array
+
+__all__ = ["Communicator", "Ranks", "world"]
+
+T = TypeVar("T", bound=Array)
+
+# Seconds that a rank waits for the others; and then for their answers to who is still there.
+TIMEOUT = 600.0
+ANSWER = 5.0
+_ANSWERS = 7121  # the tag of these
+# In which variables of the environment MPICH, Open MPI and Slurm say how many ranks they have started.
+_STARTED = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_NTASKS")
+
+
+def world() -> Communicator:
+    """Return the communicator of all processes that mpiexec has started.
+
+    Raises
+    ------
+    ImportError
+        mpi4py, or an MPI for it, is missing.
+    ValueError
+        mpiexec has started none, or another MPI's has.
+
+    Examples
+    --------
+    >>> from fastmlp.training.ranks import world
+    >>> world().rank  # doctest: +SKIP
+    0
+    """
+    try:
+        from mpi4py import MPI  # noqa: PLC0415 - an extra
+    except (ImportError, RuntimeError) as error:  # the latter for want of an MPI
+        reason = str(error).partition("\n")[0]
+        raise ImportError(f"MPI needs mpi4py and an MPI: pip install 'fastmlp[mpi]' mpich ({reason})") from None
+    communicator: Communicator = MPI.COMM_WORLD
+    started = [os.environ[name] for name in _STARTED if name in os.environ]
+    if communicator.size == 1 and not started:
+        raise ValueError("there is one process alone; mpiexec starts several: mpiexec -n 4 fastmlp train --mpi")
+    if communicator.size == 1 and started[0] != "1":
+        raise ValueError(f"mpiexec has started {started[0]} processes, of which mpi4py knows one: they are of two MPIs")
+    return communicator
+
+
+class Communicator(Protocol):
+    """What is asked of `communicator`, and mpi4py's have."""
+
+    rank: int
+    size: int
+
+    def Iallreduce(self, sendbuf: Array, recvbuf: Array) -> Any:  # noqa: N802
+        """Begin to add up the arrays of all ranks."""
+
+    def Isend(self, buf: Array, dest: int, tag: int) -> Any:  # noqa: N802
+        """Begin to send an array."""
+
+    def Irecv(self, buf: Array, source: int, tag: int) -> Any:  # noqa: N802
+        """Begin to receive one."""
+
+    def Abort(self, errorcode: int) -> Any:  # noqa: N802
+        """End all ranks."""
+
+
+class Ranks:
+    """The processes that train a network, seen from one of them: what they tell each other.
+
+    All of it are sums over the ranks, which all take in the same order. A rank that waits in vain ends all of them.
+
+    Parameters
+    ----------
+    communicator : mpi4py.MPI.Comm
+    """
+
+    def __init__(self, communicator: Communicator) -> None:
+        if not all(hasattr(communicator, name) for name in ("rank", "size", "Iallreduce", "Isend", "Irecv", "Abort")):
+            raise TypeError(
+                f"communicator must be one of mpi4py's, as mpi4py.MPI.COMM_WORLD, or None; not {communicator!r:.80}"
+            )
+        self.communicator = communicator
+        self.rank, self.size = communicator.rank, communicator.size
+
+    def sum(self, array: T, out: T | None = None) -> T:
+        """Return the sum of the ranks' arrays, all of one shape and type."""
+        total = np.empty_like(array) if out is None else out
+        self._wait(self.communicator.Iallreduce(array, total))
+        return total
+
+    def gather(self, thing: Any) -> list[Any]:
+        """Return what each of the ranks has, on all of them."""
+        own = np.frombuffer(pickle.dumps(thing), np.uint8)
+        lengths = np.zeros(self.size, np.int64)
+        lengths[self.rank] = len(own)
+        ends = self.sum(lengths).cumsum()
+        everything = np.zeros(ends[-1], np.uint8)
+        everything[ends[self.rank] - len(own) : ends[self.rank]] = own
+        return [pickle.loads(one.tobytes()) for one in np.split(self.sum(everything), ends[:-1])]
+
+    def fail(self, error: BaseException) -> NoReturn:
+        """End all ranks because of an error that the others do not know of, and wait for."""
+        if not isinstance(error, KeyboardInterrupt):
+            traceback.print_exception(type(error), error, error.__traceback__)
+        self._end(f"failed: {type(error).__name__}: {error}")
+
+    def _wait(self, request: Any) -> None:
+        end = time.monotonic() + TIMEOUT
+        while not request.Test():
+            os.sched_yield()
+            if time.monotonic() > end:
+                self._end(f"has waited {TIMEOUT:g} seconds for {self._silent()}")
+
+    def _silent(self) -> str:
+        """Which ranks do not answer that they wait, too."""
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        answers = {rank: self.communicator.Irecv(np.empty(1), rank, _ANSWERS) for rank in others}
+        questions = [self.communicator.Isend(np.zeros(1), rank, _ANSWERS) for rank in others]
+        end = time.monotonic() + ANSWER
+        silent = others
+        while silent and time.monotonic() < end:
+            time.sleep(0.01)
+            silent = [rank for rank in silent if not answers[rank].Test()]
+        del questions  # which were to live until then
+        return f"rank {', '.join(map(str, silent))}" if silent else "no rank that is silent"
+
+    def _end(self, why: str) -> NoReturn:
+        print(f"fastmlp: rank {self.rank} of {self.size} {why}; all ranks end", file=sys.stderr, flush=True)
+        self.communicator.Abort(1)
+        raise SystemExit(1)
