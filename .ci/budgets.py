@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FILE, CLASS, FUNCTION = 400, 250, 60
 
 EXCEPTIONS = {
-    "fastmlp/cli.py:_parser": "a list of options, one after the other",
+    "fastmlp/cli/_train.py:add_command": "a list of options, one after the other",
     "fastmlp/datasets/digits.py:load_mnist": "the docstring is most of it",
     "fastmlp/engine/trainer.pyx:Trainer": "state, program and tasks of a step, which all touch the same buffers",
     "fastmlp/engine/parameters.pyx:Parameters": "all that a step changes, and between whom it passes; few lines each",

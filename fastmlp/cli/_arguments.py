@@ -13,6 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
+import numpy.typing as npt
+
+import fastmlp
+
 
 class Parser(argparse.ArgumentParser):
     """A parser that tells its errors as `main` tells all others."""
@@ -133,6 +138,20 @@ def add_noise(train: argparse.ArgumentParser) -> None:
         ("--input-noise", number, "X", "deviation of noise on the pixels"),
     ):
         train.add_argument(name, type=kind, default=0.0, metavar=metavar, help=f"{what} in training (default: none)")
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        type=data,
+        default="mnist",
+        metavar="mnist|DIRECTORY",
+        help="MNIST itself, or a directory with four files named as MNIST's (default: %(default)s)",
+    )
+
+
+def load(data: str, split: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
+    return fastmlp.load_mnist(split, path=None if data == "mnist" else data)
 
 
 def _takes_files(folder: Path) -> bool:
