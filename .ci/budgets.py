@@ -18,7 +18,7 @@ EXCEPTIONS = {
     "fastmlp/datasets/digits.py:load_mnist": "the docstring is most of it",
     "fastmlp/engine/trainer.pyx:Trainer": "state, program and tasks of a step, which all touch the same buffers",
     "fastmlp/engine/parameters.pyx:Parameters": "all that a step changes, and between whom it passes; few lines each",
-    "fastmlp/files/network.py:load": "the docstring is most of it",
+    "fastmlp/files/loading.py:load": "the docstring is most of it",
     "fastmlp/kernels.py:adam": "the docstring is most of it",
     "fastmlp/network.py": "the public class; the docstrings are most of it",
     "fastmlp/network.py:MLP": "likewise",
