@@ -23,7 +23,7 @@ EXCEPTIONS = {
     "fastmlp/network.py": "the public class; the docstrings are most of it",
     "fastmlp/network.py:MLP": "likewise",
     "fastmlp/network.py:MLP.fit": "the docstring is all of it",
-    "fastmlp/plots.py:confusion_matrix": "one picture, drawn from left to right",
+    "fastmlp/plots/confusion.py:confusion_matrix": "one picture, drawn from left to right",
     "fastmlp/reference.py": "the specification, in one place",
     "fastmlp/reference.py:train_step": "the specification reads best in one piece",
     "tests/test_bench.py:results": "the results of a run, written out",
