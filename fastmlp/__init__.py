@@ -20,7 +20,7 @@ except ImportError as error:
 
     refuse_import(error)
 
-from fastmlp import augment, callbacks, kernels, losses, schedules, training
+from fastmlp import augment, callbacks, kernels, losses, recipes, schedules, training
 from fastmlp.config import __version__ as __version__
 from fastmlp.config import show_config
 from fastmlp.datasets import load_mnist
@@ -44,6 +44,7 @@ __all__ = [
     "load",
     "load_mnist",
     "losses",
+    "recipes",
     "schedules",
     "show_config",
     "training",

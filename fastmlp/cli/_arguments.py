@@ -13,11 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
-import numpy.typing as npt
-
-import fastmlp
-
 
 class Parser(argparse.ArgumentParser):
     """A parser that tells its errors as `main` tells all others."""
@@ -130,16 +125,6 @@ def directory(text: str) -> str:
     return text
 
 
-def add_noise(train: argparse.ArgumentParser) -> None:
-    for name, kind, metavar, what in (
-        ("--dropout", numbers, "X[,X...]", "share of hidden units left out, or that of each hidden layer"),
-        ("--input-dropout", number, "X", "share of pixels left out"),
-        ("--noise", numbers, "X[,X...]", "deviation of noise before each activation, or of each"),
-        ("--input-noise", number, "X", "deviation of noise on the pixels"),
-    ):
-        train.add_argument(name, type=kind, default=0.0, metavar=metavar, help=f"{what} in training (default: none)")
-
-
 def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
@@ -150,8 +135,9 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load(data: str, split: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
-    return fastmlp.load_mnist(split, path=None if data == "mnist" else data)
+def path_of(data: str) -> str | None:
+    """Return what `load_mnist` takes for a value of ``--data``."""
+    return None if data == "mnist" else data
 
 
 def _takes_files(folder: Path) -> bool:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import fastmlp
 from fastmlp.cli import _arguments
 from fastmlp.cli._messages import fail, reason
+from fastmlp.ensemble import Ensemble
 from fastmlp.losses import loss_of
 from fastmlp.network import MLP
 
@@ -54,11 +55,12 @@ def add_commands(commands: Any) -> None:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a network that 'fastmlp train --save' wrote")
+    parser.add_argument("model", metavar="MODEL", help="a network, or an ensemble, that 'fastmlp train --save' wrote")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    result = fastmlp.load(options.model).evaluate(*_arguments.load(options.data, "test"))
+    test = fastmlp.load_mnist("test", path=_arguments.path_of(options.data))
+    result = fastmlp.load(options.model).evaluate(*test)
     for name, value in result.items():
         print(f"{name.capitalize()}: {value:.4f}")
 
@@ -66,8 +68,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _predict(options: argparse.Namespace) -> int:
     from fastmlp.images import read_prepared, read_rows  # noqa: PLC0415 - few commands need it
 
-    network = fastmlp.load(options.model)
-    n_inputs = network.layer_sizes[0]
+    model = fastmlp.load(options.model)
+    n_inputs = (model.networks[0] if isinstance(model, Ensemble) else model).layer_sizes[0]
     status = 0
     for file in options.images:
         try:
@@ -76,18 +78,18 @@ def _predict(options: argparse.Namespace) -> int:
             status = fail(2, f"error: {reason(error)}")
             continue
         done = f"  ({how})" if how else ""
-        for i, answer in enumerate(_answers(network, rows)):
+        for i, answer in enumerate(_answers(model, rows)):
             print(f"{file}: {answer}{done}" if len(rows) == 1 else f"{file}[{i}]: {answer}")
     return status
 
 
-def _answers(network: MLP, rows: npt.NDArray[np.float32]) -> Iterator[str]:
-    loss = loss_of(network.loss)
+def _answers(model: MLP | Ensemble, rows: npt.NDArray[np.float32]) -> Iterator[str]:
+    loss = loss_of(model.loss)
     if loss.targets == "classes":
-        probabilities = network.predict_proba(rows).max(axis=1)
-        for label, probability in zip(network.predict(rows), probabilities, strict=True):
+        probabilities = model.predict_proba(rows).max(axis=1)
+        for label, probability in zip(model.predict(rows), probabilities, strict=True):
             yield f"{label}  {probability:.4f}"
         return
-    outputs = network.predict_proba(rows) if loss.output.is_probability else network.predict(rows)
-    for values in outputs.reshape(len(rows), network.layer_sizes[-1]):
+    outputs = model.predict_proba(rows) if loss.output.is_probability else model.predict(rows)
+    for values in outputs if outputs.ndim == 2 else outputs[:, np.newaxis]:
         yield " ".join(f"{value:.6g}" for value in values)
