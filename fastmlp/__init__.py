@@ -20,10 +20,11 @@ except ImportError as error:
 
     refuse_import(error)
 
-from fastmlp import augment, callbacks, kernels, losses, schedules, training
+from fastmlp import augment, callbacks, kernels, losses, recipes, schedules, training
 from fastmlp.config import __version__ as __version__
 from fastmlp.config import show_config
 from fastmlp.datasets import load_mnist
+from fastmlp.ensemble import Ensemble
 from fastmlp.errors import DivergenceError, FileFormatError, FitError
 from fastmlp.losses import Loss
 from fastmlp.network import MLP
@@ -36,6 +37,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "DivergenceError",
+    "Ensemble",
     "FileFormatError",
     "FitError",
     "augment",
@@ -45,6 +47,7 @@ __all__ = [
     "load",
     "load_mnist",
     "losses",
+    "recipes",
     "schedules",
     "show_config",
     "training",
@@ -65,8 +68,8 @@ def load(
     *,
     activation: str | Sequence[str] | None = None,
     loss: str | Loss | None = None,
-) -> MLP:
-    """Read a network from a safetensors file that `MLP.save` or PyTorch wrote; see `fastmlp.files.load`.
+) -> MLP | Ensemble:
+    """Read what a safetensors file holds that `MLP.save`, `Ensemble.save` or PyTorch wrote; see `fastmlp.files.load`.
 
     Parameters
     ----------
@@ -78,7 +81,7 @@ def load(
 
     Returns
     -------
-    MLP
+    MLP or Ensemble
 
     Raises
     ------

@@ -190,8 +190,8 @@ def _listeners(callbacks: object, verbose: bool | int) -> Sequence[Callback]:
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise TypeError(f"callbacks must hold instances of fastmlp.callbacks.Callback, not {callback!r:.80}")
-    # Each checkpoint has what the others make of an epoch.
-    told = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
+    # Each checkpoint has what the others make of an epoch, and is there when the epoch's line says that it is done.
+    told = sorted(callbacks, key=lambda callback: (isinstance(callback, ProgressBar), isinstance(callback, Checkpoint)))
     return [*told, ProgressBar(None if verbose is True else verbose)] if verbose else told
 
 
