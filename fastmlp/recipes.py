@@ -22,6 +22,7 @@ from fastmlp.ensemble import Ensemble
 from fastmlp.network import MLP
 from fastmlp.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.schedules import SCHEDULES, Rate
+from fastmlp.training.ranks import Communicator
 
 __all__ = ["RECIPES", "Data", "Recipe", "checkpoint_files", "fit", "make_networks", "together", "train"]
 
@@ -244,6 +245,8 @@ def fit(
     *,
     checkpoint: str | None = None,
     patience: int | None = None,
+    communicator: Communicator | None = None,
+    sync_every: int = 1,
     verbose: bool | int = True,
 ) -> None:
     """Train networks by a recipe, one after the other.
@@ -257,6 +260,8 @@ def fit(
         As in `train`.
     patience : int or None
         Epochs without a better validation loss after which a network's training ends, with its best parameters.
+    communicator, sync_every
+        As in `MLP.fit`: the ranks take turns in the rows, and have their shares of each batch.
     verbose : bool or int
         As in `MLP.fit`; of several networks each line says of which one it is.
 
@@ -271,21 +276,24 @@ def fit(
     Network: 2 Epoch: 1 cost=...
     """
     files = checkpoint_files(checkpoint, networks) if checkpoint else [None] * len(networks)
+    rank, size = (0, 1) if communicator is None else (communicator.rank, communicator.size)
     for number, (network, file) in enumerate(zip(networks, files, strict=True), start=1):
         stop = [EarlyStopping(patience=patience)] if patience else []
         keep = [Checkpoint(file)] if file else []
         label = f"Network: {number} " if len(networks) > 1 else ""
         show = [ProgressBar(None if verbose is True else verbose, label=label)] if verbose else []
         network.fit(
-            data.X,
-            data.y,
+            data.X[rank::size],
+            data.y[rank::size],
             epochs=recipe.epochs,
-            batch_size=recipe.batch_size,
+            batch_size=-(-recipe.batch_size // size),
             optimizer=recipe.make_optimizer(),
             validation_data=data.validation if recipe.judged or patience else None,
             augment=recipe.augment,
             callbacks=[*stop, *keep, *show],
             resume=file,
+            communicator=communicator,
+            sync_every=sync_every,
             verbose=False,
         )
 

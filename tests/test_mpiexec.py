@@ -1,9 +1,8 @@
-"""One network in several processes, started by a real mpiexec: MPICH's or Open MPI's, from their wheels or the system's."""
+"""One network in several processes that a real mpiexec starts: MPICH's or Open MPI's."""
 
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -181,7 +180,15 @@ def test_the_command(mpiexec, tmp_path):
 def test_the_command_without_mpiexec(mpiexec, run_python):
     result = run_python([*FAST, "--mpi"])
     assert (result.returncode, result.stdout) == (2, "")
-    assert (
-        result.stderr
-        == "fastmlp: error: --mpi is for processes that mpiexec starts: mpiexec -n 4 fastmlp train --mpi\n"
+    assert result.stderr == (
+        "fastmlp: error: MPI is for processes that mpiexec starts, as by mpiexec -n 4 fastmlp train --mpi\n"
     )
+
+
+def test_the_command_with_wrong_data(mpiexec, tmp_path):
+    begun = time.monotonic()
+    result = mpiexec(2, [*FAST, "--mpi", "--data", str(tmp_path)])
+    assert result.returncode != 0
+    assert "fastmlp: error: " in result.stderr
+    assert "Traceback" not in result.stderr
+    assert time.monotonic() - begun < 60

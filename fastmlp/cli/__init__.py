@@ -12,6 +12,8 @@ from contextlib import suppress
 import fastmlp
 from fastmlp.cli import _arguments, _predict, _train
 from fastmlp.cli._messages import fail, reason, show_warning
+from fastmlp.errors import RankError
+from fastmlp.training.ranks import leave
 
 __all__ = ["main"]
 
@@ -37,6 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     fastmlp ...
     0
     """
+    status = _status(argv)
+    return leave(status) if status else status
+
+
+def _status(argv: Sequence[str] | None) -> int:
     try:
         # only --help and --version make argparse exit: the errors of usage are ValueErrors
         status = 0
@@ -56,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return fail(2, f"error: {reason(error)}")
     except MemoryError as error:
         return fail(2, f"error: not enough memory: {error}")
-    except (ValueError, ImportError, fastmlp.DivergenceError) as error:
+    except (ValueError, ImportError, fastmlp.DivergenceError, RankError) as error:
         return fail(2, f"error: {error}")
     finally:
         # Python flushes once more when it exits: what cannot be written now goes into nothing then

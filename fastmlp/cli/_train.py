@@ -24,6 +24,7 @@ from fastmlp.network import MLP
 from fastmlp.optimizers import OPTIMIZERS
 from fastmlp.recipes import RECIPES, Data, Recipe
 from fastmlp.schedules import SCHEDULES
+from fastmlp.training.ranks import world
 
 
 def add_command(commands: Any) -> None:
@@ -66,6 +67,20 @@ def add_command(commands: Any) -> None:
         help="end after N epochs without a better validation loss, with the network of the best epoch",
     )
     train.add_argument("--threads", type=_arguments.count, metavar="N", help="at most N threads (default: as it pays)")
+    train.add_argument(
+        "--mpi",
+        action="store_true",
+        help="train in all processes that mpiexec has started: each has its share of the images and of a step's rows, "
+        "and the first one prints and writes (needs mpi4py)",
+    )
+    train.add_argument(
+        "--sync-every",
+        type=_arguments.count,
+        default=1,
+        metavar="K",
+        help="with --mpi: let each process take K steps by itself between two means of their parameters; for slow "
+        "networks (default: %(default)s)",
+    )
     train.add_argument(
         "--save", type=_arguments.file, metavar="FILE", help="write the network, or all of them, as safetensors"
     )
@@ -148,6 +163,7 @@ def _train_and_report(options: argparse.Namespace, output: TextIO) -> None:
     if options.plot:
         from fastmlp import plots  # noqa: PLC0415 - first, so that its absence does not cost a training
 
+    communicator = world() if options.mpi else None
     recipe, path = _recipe(options), _arguments.path_of(options.data)
     data = Data.load(path)
     if path:
@@ -160,10 +176,14 @@ def _train_and_report(options: argparse.Namespace, output: TextIO) -> None:
             data,
             checkpoint=options.checkpoint,
             patience=options.patience,
+            communicator=communicator,
+            sync_every=options.sync_every,
             verbose=0 if options.quiet else 1,  # a line every epoch
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(*_kept(options, networks)) from None
+    if communicator is not None and communicator.rank > 0:
+        return
     model = recipes.together(networks)
     if options.save:
         model.save(options.save)

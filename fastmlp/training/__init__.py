@@ -6,7 +6,6 @@ from numpy.typing import ArrayLike
 
 from fastmlp.network import MLP
 from fastmlp.runs import History, RunState
-from fastmlp.training import mpi
 from fastmlp.training.jobs import alone, engine_rows, prepare, train
 from fastmlp.training.many import fit_many
 from fastmlp.training.ranks import Communicator
@@ -34,6 +33,8 @@ def fit(
 
     def prepare_and_train() -> History:
         if communicator is not None:
+            from fastmlp.training import mpi  # noqa: PLC0415 - zlib is imported with it, and few need it
+
             return mpi.fit(network, X, y, communicator=communicator, sync_every=sync_every, **arguments)
         job = prepare(network, X, y, **arguments)
         return train(job, engine_rows(job))

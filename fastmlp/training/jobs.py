@@ -136,8 +136,7 @@ def prepare(
 ) -> Job:
     """Check the arguments of `fit`, all shapes before any value, and change nothing.
 
-    Of the rows, the network is to learn from these, by their numbers. Who is not `cautious` does not hear of what it
-    will hardly learn from.
+    The network is to learn from `rows` alone, by their numbers. `cautious`: warn of what it will hardly learn from.
 
     Examples
     --------

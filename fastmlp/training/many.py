@@ -206,7 +206,7 @@ def _train(job: Job, rows: Rows, n_threads: int) -> History:
 
 
 def _tell(i: int, history: History) -> None:
-    print(f"Network: {i} {epoch_line(history)}" if history.loss else f"Network: {i}", flush=True)
+    print(f"networks[{i}] {epoch_line(history)}" if history.loss else f"networks[{i}]", flush=True)
 
 
 # ---- Tasks of joblib

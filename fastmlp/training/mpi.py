@@ -47,6 +47,17 @@ class SharedRun(Run):
         the mean of the parameters (local SGD: Stich 2019).
     *arguments, **named
         Those of `Run`.
+
+    Examples
+    --------
+    Each process of ``mpiexec -n 4 python -m mpi4py program.py`` has one:
+
+    >>> import fastmlp
+    >>> from mpi4py import MPI  # doctest: +SKIP
+    >>> X, y = fastmlp.load_mnist("train")  # doctest: +SKIP
+    >>> share = slice(MPI.COMM_WORLD.rank, None, MPI.COMM_WORLD.size)  # doctest: +SKIP
+    >>> net = fastmlp.MLP((784, 256, 10))
+    >>> net.fit(X[share], y[share], batch_size=25, communicator=MPI.COMM_WORLD)  # doctest: +SKIP
     """
 
     def __init__(self, *arguments: Any, ranks: Ranks, job: Job, sync_every: int, **named: Any) -> None:

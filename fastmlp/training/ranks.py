@@ -13,7 +13,7 @@ import numpy as np
 
 from fastmlp.arrays import Array
 
-__all__ = ["Communicator", "Ranks", "world"]
+__all__ = ["Communicator", "Ranks", "leave", "world"]
 
 T = TypeVar("T", bound=Array)
 
@@ -49,14 +49,36 @@ def world() -> Communicator:
     communicator: Communicator = MPI.COMM_WORLD
     started = [os.environ[name] for name in _STARTED if name in os.environ]
     if communicator.size == 1 and not started:
-        raise ValueError("there is one process alone; mpiexec starts several: mpiexec -n 4 fastmlp train --mpi")
+        raise ValueError("MPI is for processes that mpiexec starts, as by mpiexec -n 4 fastmlp train --mpi")
     if communicator.size == 1 and started[0] != "1":
         raise ValueError(f"mpiexec has started {started[0]} processes, of which mpi4py knows one: they are of two MPIs")
     return communicator
 
 
+def leave(status: int) -> int:
+    """Return the status with which a process ends; where it is one of several ranks, end the others: they would wait.
+
+    Examples
+    --------
+    >>> from fastmlp.training.ranks import leave
+    >>> leave(2)
+    2
+    """
+    MPI = sys.modules.get("mpi4py.MPI")
+    if MPI is not None and MPI.COMM_WORLD.size > 1:
+        MPI.COMM_WORLD.Abort(status)
+    return status
+
+
 class Communicator(Protocol):
-    """What is asked of `communicator`, and mpi4py's have."""
+    """What `fit` asks of its `communicator`, and those of mpi4py have.
+
+    Examples
+    --------
+    >>> from mpi4py import MPI  # doctest: +SKIP
+    >>> from fastmlp.training.ranks import Communicator
+    >>> world: Communicator = MPI.COMM_WORLD  # doctest: +SKIP
+    """
 
     rank: int
     size: int
@@ -81,7 +103,20 @@ class Ranks:
 
     Parameters
     ----------
-    communicator : mpi4py.MPI.Comm
+    communicator : Communicator
+
+    Raises
+    ------
+    TypeError
+        It is none.
+
+    Examples
+    --------
+    >>> from mpi4py import MPI  # doctest: +SKIP
+    >>> from fastmlp.training.ranks import Ranks
+    >>> ranks = Ranks(MPI.COMM_WORLD)  # doctest: +SKIP
+    >>> ranks.gather(ranks.rank)  # of three  # doctest: +SKIP
+    [0, 1, 2]
     """
 
     def __init__(self, communicator: Communicator) -> None:

@@ -148,7 +148,7 @@ def test_early_stopping_ends_one_and_not_the_others(data):
 def test_lines_say_which_network(data, capsys):
     fit_many([MLP((70, 10)), MLP((70, 5, 10))], *data, epochs=2)
     lines = sorted(capsys.readouterr().out.splitlines())
-    assert [line.split(" cost")[0] for line in lines] == ["Network: 0 Epoch: 2", "Network: 1 Epoch: 2"]
+    assert [line.split(" cost")[0] for line in lines] == ["networks[0] Epoch: 2", "networks[1] Epoch: 2"]
 
 
 # ---- What goes wrong

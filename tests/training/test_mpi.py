@@ -2,11 +2,13 @@
 
 import copy
 import re
+import sys
 import threading
 import time
 from collections import defaultdict, deque
 from functools import reduce
 from itertools import pairwise
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -540,3 +542,53 @@ def test_no_communicator(data):
         MLP((70, 10)).fit(*data, communicator="world")
     with pytest.raises(ValueError, match="sync_every must be at least 1"):
         MLP((70, 10)).fit(*data, communicator=Rank(0, World(1)), sync_every=0)
+
+
+# ---- The world
+
+
+class Named:
+    """In the place of mpi4py.MPI, where so many processes are."""
+
+    def __init__(self, size):
+        self.COMM_WORLD = Rank(0, World(size))
+
+
+def test_without_mpi4py(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with pytest.raises(ImportError, match=r"MPI needs mpi4py and an MPI: pip install 'fastmlp\[mpi\]' mpich"):
+        ranks.world()
+
+
+@pytest.mark.parametrize(
+    ("size", "environment", "message"),
+    [
+        (1, {}, "MPI is for processes that mpiexec starts, as by mpiexec -n 4 fastmlp train --mpi"),
+        (1, {"PMI_SIZE": "4"}, "mpiexec has started 4 processes, of which mpi4py knows one: they are of two MPIs"),
+        (1, {"OMPI_COMM_WORLD_SIZE": "1"}, None),
+        (4, {"PMI_SIZE": "4"}, None),
+        (4, {}, None),
+    ],
+)
+def test_who_has_started_the_processes(monkeypatch, size, environment, message):
+    for name in ranks._STARTED:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    package = ModuleType("mpi4py")
+    package.MPI = Named(size)
+    monkeypatch.setitem(sys.modules, "mpi4py", package)
+    if message is None:
+        assert ranks.world().size == size
+    else:
+        with pytest.raises(ValueError, match=message):
+            ranks.world()
+
+
+def test_who_leaves_ends_the_others(monkeypatch):
+    assert ranks.leave(2) == 2
+    monkeypatch.setitem(sys.modules, "mpi4py.MPI", Named(1))
+    assert ranks.leave(2) == 2
+    monkeypatch.setitem(sys.modules, "mpi4py.MPI", Named(2))
+    with pytest.raises(Aborted):
+        ranks.leave(2)
