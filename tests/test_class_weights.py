@@ -70,7 +70,7 @@ def test_weights_of_rows():
         ({0: 1, 1: -1, 2: 1}, r"class_weight\[1\] must be finite and at least 0, not -1"),
         ({0: 1, 1: np.nan, 2: 1}, r"class_weight\[1\] must be finite"),
         ({0: 1, 1: None, 2: 1}, r"class_weight\[1\] must be a number, not None"),
-        ({0: 0, 1: 0, 2: 0}, "weights above 0; all are 0"),
+        ({0: 0, 1: 0, 2: 0}, "class_weight must have a weight above 0 among the rows to learn from"),
         ({0: 1e300, 1: 0, 2: 0}, "weights that are finite in float32"),
         ({}, "a weight for each label of y; 0 has none"),
         ("balance", "class_weight must be one of balanced; not 'balance'"),

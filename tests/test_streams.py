@@ -604,7 +604,9 @@ def test_arguments_beside_a_stream(data):
         with pytest.raises(TypeError, match="y and sample_weight must be in the stream"):
             call()
     for call in (lambda: net.fit(X), lambda: net.evaluate(X)):
-        with pytest.raises(TypeError, match=r"y must be an array of real numbers, not None: only a fastmlp.rows.Stream"):
+        with pytest.raises(
+            TypeError, match=r"y must be an array of real numbers, not None: only a fastmlp.rows.Stream"
+        ):
             call()
     with pytest.raises(ValueError, match=r"n must be given, Stream\(chunks, n=...\), where the learning_rate is"):
         trained(Stream(lambda: iter([data])), optimizer=Adam(fastmlp.schedules.Cosine(0.01)))

@@ -1,92 +1,136 @@
-"""What `fit` learns from and is judged by: arrays in memory or a stream, checked."""
+"""What `fit` learns from and is judged by, checked."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import cautions
 from fastmlp.arrays import Array, Float32
 from fastmlp.augment import Distortion
 from fastmlp.class_weights import weights_of_rows
 from fastmlp.engine.distortion import Distortion as EngineDistortion
-from fastmlp.losses import loss_of
+from fastmlp.losses import Loss, loss_of
 from fastmlp.network import MLP
-from fastmlp.rows import Examples, Stream, checked_examples, checked_shapes, checked_weights, column_names
+from fastmlp.rows import (
+    Examples,
+    Stream,
+    Targets,
+    checked_examples,
+    checked_numbers,
+    checked_shapes,
+    checked_weights,
+    column_names,
+)
+from fastmlp.sparse import SparseRows
 from fastmlp.streams import as_stream
 from fastmlp.training.validation import Metric, Validation, checked_metrics
 from fastmlp.training.windows import Windows
 
-__all__ = ["Data", "checked_data"]
+__all__ = ["Data", "Once", "checked_data"]
 
 
 class Data(NamedTuple):
-    """What a run has: rows in memory, or the windows of a stream; what judges it; how images are distorted.
+    """What a network learns from and is judged by, checked.
+
+    Attributes
+    ----------
+    examples : Examples or Windows
+        In memory, or of a stream.
+    chosen : int64 array or None
+        Numbers of the rows to learn from, where that is not all of them.
+    validation : Validation or None
+    distortion : Distortion or None
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from fastmlp.rows import Examples, Targets
-    >>> from fastmlp.training.data import Data
-    >>> Data(Examples(np.eye(2), Targets(np.array([0, 1]), None)), None, None).n
-    2
+    >>> import fastmlp
+    >>> from fastmlp.training.data import checked_data
+    >>> checked_data(fastmlp.MLP((2, 2)), [[0, 1], [1, 0]], [0, 1]).examples.targets.labels
+    array([0, 1])
     """
 
     examples: Examples | Windows
+    chosen: NDArray[np.int64] | None
     validation: Validation | None
     distortion: EngineDistortion | None
 
     @property
     def n(self) -> int | None:
-        """Rows; None where a stream's are not counted."""
-        return self.examples.stream.n if isinstance(self.examples, Windows) else len(self.examples.rows)
+        """How many rows it learns from; None where a stream's are not counted."""
+        if isinstance(self.examples, Windows):
+            return self.examples.stream.n
+        return len(self.examples.rows if self.chosen is None else self.chosen)
 
 
 def checked_data(
     network: MLP,
     X: ArrayLike | Stream,
     y: ArrayLike | None,
+    rows: ArrayLike | None = None,
     *,
-    sample_weight: ArrayLike | None,
-    class_weight: Mapping[int, float] | str | None,
-    validation_data: tuple[ArrayLike, ArrayLike] | Stream | None,
-    metrics: Mapping[str, Metric] | Sequence[Metric] | None,
-    augment: Distortion | None,
-    epochs: int,
-    batch_size: int,
-    shuffle: bool,
+    sample_weight: ArrayLike | None = None,
+    class_weight: Mapping[int, float] | str | None = None,
+    validation_data: tuple[ArrayLike, ArrayLike] | Stream | None = None,
+    metrics: Mapping[str, Metric] | Sequence[Metric] | None = None,
+    augment: Distortion | None = None,
+    epochs: int = 1,
+    batch_size: int = 1,
+    shuffle: bool = True,
+    once: Once | None = None,
 ) -> Data:
-    """Return what the arguments of `fit` are; of a stream in memory nothing is read yet.
+    """Return all that `fit` learns from and is judged by: all shapes are checked before any value.
+
+    Of a stream nothing is read yet, but for the weights of classes that are to be balanced.
 
     Examples
     --------
-    >>> import numpy as np, fastmlp
+    >>> import fastmlp
     >>> from fastmlp.training.data import checked_data
-    >>> none = dict.fromkeys(("sample_weight", "class_weight", "validation_data", "metrics", "augment"))
-    >>> data = checked_data(fastmlp.MLP((2, 2)), np.eye(2), [0, 1], epochs=1, batch_size=1, shuffle=True, **none)
-    >>> data.n
-    2
+    >>> checked_data(fastmlp.MLP((2, 2)), [[0, 1], [1, 0]], [0, 1], rows=[1]).n
+    1
     """
     functions = checked_metrics(metrics, validation_data)
-    stream = as_stream(X, y, sample_weight)
-    if stream is None:
-        shaped = _shaped(network, X, y, sample_weight, shuffle=shuffle)
-    else:
-        _require_readable(stream, epochs)
-    held_out = _held_out(network, validation_data)
+    stream = as_stream(X, y, sample_weight) if once is None else None  # many networks learn from rows in memory
+    once = once or Once()
+    shaped = _shaped(network, X, y, sample_weight, once, shuffle=shuffle) if stream is None else None
+    held_out = _held_out(network, validation_data, once)
     distortion = _distortion(augment, network.layer_sizes[0])
-    validation = _validation(network, held_out, functions)
-    examples: Examples | Windows
-    if stream is None:
-        examples = _examples(network, *shaped, class_weight)
-        _caution(network, examples, column_names(X))
-    else:
-        examples = Windows(
+    chosen = checked_numbers("rows", rows, shaped[0].shape[0]) if shaped and rows is not None else None
+    validation = None if held_out is None else Validation(network, _examples(network, held_out, once), functions)
+    if shaped is None:
+        assert stream is not None
+        _require_readable(stream, epochs)
+        windows = Windows(
             network, stream, batch_size, shuffle=shuffle, class_weight=class_weight, distortion=distortion
         )
-    return Data(examples, validation, distortion)
+        return Data(windows, None, validation, distortion)
+    *arrays, own = shaped
+    checked, targets = once(checked_examples, ("X", "y"), *arrays, *_task(network))
+    weights = _weights(network, targets, own, class_weight, chosen)
+    if network._state is None:
+        _caution(network, checked, once(column_names, X), targets, once)
+    return Data(Examples(checked, targets, weights), chosen, validation, distortion)
+
+
+def _task(network: MLP) -> tuple[tuple[int, int], str | Loss]:
+    """What checks of rows ask of a network: its inputs and outputs, and its loss."""
+    return (network.layer_sizes[0], network.layer_sizes[-1]), network.loss
+
+
+def _shaped(
+    network: MLP, X: Any, y: Any, sample_weight: ArrayLike | None, once: Once, *, shuffle: bool
+) -> tuple[Array, Array, Float32 | None]:
+    """Rows in memory and their targets, of the right shapes, and the weights that the rows have of their own."""
+    if y is None:
+        raise TypeError("y must be an array of real numbers, not None: only a fastmlp.rows.Stream has its own")
+    X, y = once(checked_shapes, ("X", "y"), X, y, *_task(network))
+    if shuffle and X.shape[0] > 2**32:
+        raise ValueError(f"shuffle must be False for more than 2**32 rows; X has {X.shape[0]}")
+    return X, y, once(checked_weights, sample_weight, X.shape[0])
 
 
 def _require_readable(stream: Stream, epochs: int) -> None:
@@ -99,30 +143,6 @@ def _require_readable(stream: Stream, epochs: int) -> None:
         )
 
 
-def _shaped(
-    network: MLP, X: Any, y: Any, sample_weight: ArrayLike | None, *, shuffle: bool
-) -> tuple[Array, Array, Float32 | None]:
-    """Rows in memory and their targets, of the right shapes, and their weights."""
-    if y is None:
-        raise TypeError("y must be an array of real numbers, not None: only a fastmlp.rows.Stream has its own")
-    X, y = checked_shapes(("X", "y"), X, y, network.layer_sizes, network.loss)
-    if shuffle and X.shape[0] > 2**32:
-        raise ValueError(f"shuffle must be False for more than 2**32 rows; X has {X.shape[0]}")
-    return X, y, checked_weights(sample_weight, X.shape[0])
-
-
-def _examples(
-    network: MLP, X: Array, y: Array, weights: Float32 | None, class_weight: Mapping[int, float] | str | None
-) -> Examples:
-    """What `_shaped` gave, with sound values, and weights that have those of the classes in them."""
-    rows, targets = checked_examples(("X", "y"), X, y, network.layer_sizes, network.loss)
-    if class_weight is not None:
-        weights = weights_of_rows(class_weight, targets, network.layer_sizes[-1], network.loss, weights)
-        if not weights.any():
-            raise ValueError("class_weight must leave rows with weights above 0; all are 0")
-    return Examples(rows, targets, weights)
-
-
 def _distortion(augment: Distortion | None, k: int) -> EngineDistortion | None:
     if not (augment is None or isinstance(augment, Distortion)):
         raise TypeError(f"augment must be fastmlp.augment.Affine, Elastic or Compose, or None; not {augment!r:.80}")
@@ -132,35 +152,79 @@ def _distortion(augment: Distortion | None, k: int) -> EngineDistortion | None:
 _VALIDATION = "validation_data[0]", "validation_data[1]"
 
 
-def _held_out(network: MLP, data: Any) -> Any:
-    """Validation data of the right shapes, or a stream of it."""
-    if data is None or isinstance(data, Stream):
-        if data is not None and data.one_shot:
+def _held_out(network: MLP, data: Any, once: Once) -> Any:
+    """Validation data, of the right shapes; or a stream of it."""
+    if isinstance(data, Stream):
+        if data.one_shot:
             raise ValueError("validation_data must be a stream that can be read after each epoch, not of an iterator")
         return data
+    if data is None:
+        return None
     if not isinstance(data, (tuple, list)):
         raise TypeError(f"validation_data must be a pair (X, y), not {type(data).__name__}; or a fastmlp.rows.Stream")
     if len(data) != 2:
         raise TypeError(f"validation_data must be a pair (X, y), not a {type(data).__name__} of {len(data)}")
-    X, y = data
-    return as_stream(X, y) or checked_shapes(_VALIDATION, X, y, network.layer_sizes, network.loss)
+    return as_stream(*data) or once(checked_shapes, _VALIDATION, *data, *_task(network))
 
 
-def _validation(network: MLP, held_out: Any, functions: Mapping[str, Metric]) -> Validation | None:
-    if held_out is None:
-        return None
-    if not isinstance(held_out, Stream):
-        X, y = held_out
-        held_out = Examples(*checked_examples(_VALIDATION, X, y, network.layer_sizes, network.loss))
-    return Validation(network, held_out, functions)
+def _examples(network: MLP, held_out: Any, once: Once) -> Examples | Stream:
+    """What `_held_out` gave, with sound values; those of a stream are looked at as they are read."""
+    if isinstance(held_out, Stream):
+        return held_out
+    return Examples(*once(checked_examples, _VALIDATION, *held_out, *_task(network)))
 
 
-def _caution(network: MLP, examples: Examples, columns: Sequence[Any]) -> None:
+def _weights(
+    network: MLP,
+    targets: Targets,
+    weights: Float32 | None,
+    class_weight: Mapping[int, float] | str | None,
+    chosen: NDArray[np.int64] | None,
+) -> Float32 | None:
+    """The weight of each row: its own times that of its class among those that are learned from."""
+    everything = slice(None) if chosen is None else chosen
+    own = None if weights is None else weights[everything]
+    if class_weight is not None:
+        labels, values = targets
+        some = Targets(None if labels is None else labels[everything], None if values is None else values[everything])
+        own = weights_of_rows(class_weight, some, network.layer_sizes[-1], network.loss, own)
+    if own is not None and not own.any():
+        name = "sample_weight" if class_weight is None else "class_weight"
+        raise ValueError(f"{name} must have a weight above 0 among the rows to learn from; all are 0")
+    if own is None or chosen is None:
+        return own
+    weights = np.zeros(len(targets.given), np.float32)
+    weights[chosen] = own
+    return weights
+
+
+def _caution(network: MLP, rows: Array | SparseRows, columns: Sequence[Any], targets: Targets, once: Once) -> None:
     """Warn, in a network's first fit alone, of what it will hardly learn from."""
-    if network._state is not None:
-        return
-    cautions.about_inputs(examples.rows, columns)
-    if examples.targets.labels is not None:
-        cautions.about_classes(examples.targets.labels, network.layer_sizes[-1])
+    once(cautions.about_inputs, rows, columns)
+    if targets.labels is not None:
+        once(cautions.about_classes, targets.labels, network.layer_sizes[-1])
     elif loss_of(network.loss).targets == "values":
-        cautions.about_values(examples.targets.given)
+        once(cautions.about_values, targets.given)
+
+
+class Once:
+    """Calls functions, but once for the same arguments: what many networks that learn from the same rows ask of them.
+
+    Examples
+    --------
+    >>> from fastmlp.training.data import Once
+    >>> once = Once()
+    >>> once(print, "twice the same"), once(print, "twice the same")
+    twice the same
+    (None, None)
+    """
+
+    def __init__(self) -> None:
+        self._results: dict[Any, Any] = {}
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Return what the function returns, or has returned: for the same arrays, and equal names and numbers."""
+        key = (function, *(one if isinstance(one, (str, int, tuple)) else id(one) for one in arguments))
+        if key not in self._results:
+            self._results[key] = function(*arguments), arguments  # which are to live, as their identities do
+        return self._results[key][0]

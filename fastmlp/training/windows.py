@@ -23,7 +23,7 @@ from fastmlp.sparse import SparseRows
 from fastmlp.streams import ahead
 from fastmlp.training.loop import Epoch, Part
 
-__all__ = ["Windows", "engine_rows"]
+__all__ = ["Windows", "rows_of"]
 
 # Streams of the seed, by number: 1 shuffles rows, as in memory, 2 chunks.
 _ROWS, _CHUNKS = 1, 2
@@ -31,16 +31,16 @@ _ROWS, _CHUNKS = 1, 2
 SAMPLE_ROWS = 1000
 
 
-def engine_rows(network: MLP, examples: Examples, distortion: Distortion | None, n_threads: int) -> Rows:
+def rows_of(network: MLP, examples: Examples, distortion: Distortion | None, n_threads: int) -> Rows:
     """Return rows as the engine reads them.
 
     Examples
     --------
     >>> import numpy as np, fastmlp
     >>> from fastmlp.rows import Examples, Targets
-    >>> from fastmlp.training.windows import engine_rows
+    >>> from fastmlp.training.windows import rows_of
     >>> examples = Examples(np.eye(2, dtype=np.float32), Targets(np.array([0, 1]), None))
-    >>> engine_rows(fastmlp.MLP((2, 2)), examples, None, n_threads=1).n
+    >>> rows_of(fastmlp.MLP((2, 2)), examples, None, n_threads=1).n
     2
     """
     labels, values = (None, None) if loss_of(network.loss).code is None else examples.targets
@@ -140,7 +140,7 @@ class Windows:
             order = np.arange(len(examples.rows))
             if self.shuffle:
                 _shuffle(order, self.network.seed, _ROWS, epoch, window)
-            yield Part(engine_rows(self.network, examples, self.distortion, 1), examples.targets, order, left is None)
+            yield Part(rows_of(self.network, examples, self.distortion, 1), examples.targets, order, left is None)
 
     def _chunks(self, epoch: int) -> Iterator[Examples]:
         """The chunks in the order of an epoch, with the weights of their classes."""
