@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -237,18 +238,19 @@ def train(job: Job, rows: Rows | None) -> History:
     run = Run(trainer, progress, state=state, validation=job.data.validation)
     network._history = history
     epochs = max(0, progress.epochs - len(history.loss))
-    run.train(islice(_epochs(job, rows, state.epoch), epochs))
+    with closing(_epochs(job, rows, state.epoch, epochs)) as found:
+        run.train(found)
     return history
 
 
-def _epochs(job: Job, rows: Rows | None, epoch: int) -> Iterator[Epoch]:
-    """Return this epoch and those after it."""
+def _epochs(job: Job, rows: Rows | None, epoch: int, n: int) -> Generator[Epoch, None, None]:
+    """Return n epochs from this one on."""
     data = job.data
     if isinstance(data.examples, Windows):
-        return data.examples.epochs(epoch)
+        return data.examples.epochs(epoch, n)
     assert rows is not None
-    n, chosen = len(data.examples.rows if data.chosen is None else data.chosen), data.chosen
-    found = orders(n, job.progress.network.seed, epoch, job.shuffle)
+    chosen = data.chosen
+    found = islice(orders(data.n or 0, job.progress.network.seed, epoch, job.shuffle), n)
     return whole(rows, data.examples.targets, found if chosen is None else (chosen[order] for order in found))
 
 

@@ -61,7 +61,7 @@ class Part(NamedTuple):
 Epoch: TypeAlias = Generator[Part, None, None]
 
 
-def whole(rows: Rows, targets: Targets, orders: Iterable[NDArray[np.int64]]) -> Iterator[Epoch]:
+def whole(rows: Rows, targets: Targets, orders: Iterable[NDArray[np.int64]]) -> Generator[Epoch, None, None]:
     """Yield an epoch of one part for each order of the rows.
 
     Examples
