@@ -77,8 +77,8 @@ class Windows:
     >>> from fastmlp.training.windows import Windows
     >>> stream = Stream([(np.eye(2), [0, 1])] * 3, window_rows=4)
     >>> windows = Windows(fastmlp.MLP((2, 2)), stream, batch_size=4, shuffle=False)
-    >>> [len(part.order) for part in next(windows.epochs(first=0, n=1))]
-    [4, 2]
+    >>> [[len(part.order) for part in epoch] for epoch in windows.epochs(first=0, n=1)]
+    [[4, 2]]
     """
 
     def __init__(
