@@ -209,7 +209,7 @@ def test_the_fast_recipe_on_a_seed_that_nobody_tuned_on():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "least"), [("accurate", 0.97), ("best", 0.98)])
+@pytest.mark.parametrize(("name", "least"), [("accurate", 0.97), ("best", 0.97)])
 def test_recipes_cut_short(name, least):
     """Three epochs of so many, of smaller networks: they learn, and the schedule comes to its end."""
     recipe, data = RECIPES[name]._replace(epochs=3, hidden=(300, 100)), Data.load()

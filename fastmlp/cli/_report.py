@@ -20,9 +20,11 @@ class Report:
     def __init__(self, model: MLP | Ensemble, data: Data) -> None:
         self.networks = model.networks if isinstance(model, Ensemble) else (model,)
         self.models: list[MLP | Ensemble] = [*self.networks, model] if isinstance(model, Ensemble) else [model]
+        seconds = [sum(network.history.seconds) for network in self.networks]
+        seconds += [sum(seconds)] if isinstance(model, Ensemble) else []
         self.figures = [
-            {"training_seconds": _seconds(each), **_named("validation", each.evaluate(*data.validation))}
-            for each in self.models
+            {"training_seconds": time, **_named("validation", each.evaluate(*data.validation))}
+            for each, time in zip(self.models, seconds, strict=True)
         ]
 
     def test(self, X: Float32, y: NDArray[Any]) -> None:
@@ -46,11 +48,6 @@ class Report:
         parts = {"networks": members} if members else epochs[0]
         result = {"config": config, **parts, **whole, "total_seconds": total_seconds}
         return json.dumps(result, indent=2, allow_nan=False) + "\n"
-
-
-def _seconds(model: MLP | Ensemble) -> float:
-    networks = model.networks if isinstance(model, Ensemble) else (model,)
-    return sum(sum(network.history.seconds) for network in networks)
 
 
 def _named(kind: str, scores: Mapping[str, float]) -> dict[str, float]:

@@ -51,7 +51,14 @@ def add_command(commands: Any) -> None:
         metavar="K",
         help="train K networks of seeds N, N + 1 ..., and average what they say (default: %(default)s)",
     )
-    _add_changes(train.add_argument_group("what the recipe says, unless you say otherwise"))
+    tutorial = RECIPES["tutorial"]
+    group = train.add_argument_group(
+        "what the recipe says, unless you say otherwise",
+        f"The tutorial's says --hidden {','.join(map(str, tutorial.hidden))} --epochs {tutorial.epochs} --batch-size "
+        f"{tutorial.batch_size} --activation {tutorial.activation} --optimizer {tutorial.optimizer} --learning-rate "
+        f"{tutorial.learning_rate}; fastmlp.recipes.RECIPES has all of them.",
+    )
+    _add_changes(group)
     train.add_argument(
         "--seed",
         type=_arguments.seed,
@@ -105,9 +112,9 @@ def _add_changes(group: argparse._ArgumentGroup) -> None:
         "--batch-norm", action=argparse.BooleanOptionalAction, help="normalise the hidden layers over each batch"
     )
     for name, kind, metavar, what in (
-        ("--dropout", numbers, "X[,X...]", "share of hidden units left out, or that of each hidden layer"),
+        ("--dropout", numbers, "X[,X...]", "share of hidden units left out, or that of each hidden layer,"),
         ("--input-dropout", number, "X", "share of pixels left out"),
-        ("--noise", numbers, "X[,X...]", "deviation of noise before each activation, or of each"),
+        ("--noise", numbers, "X[,X...]", "deviation of noise before each activation, or of each,"),
         ("--input-noise", number, "X", "deviation of noise on the pixels"),
     ):
         group.add_argument(name, type=kind, metavar=metavar, help=f"{what} in training")
