@@ -25,10 +25,11 @@ from fastmlp.config import __version__ as __version__
 from fastmlp.config import show_config
 from fastmlp.datasets import load_mnist
 from fastmlp.ensemble import Ensemble
-from fastmlp.errors import DivergenceError, FileFormatError
+from fastmlp.errors import DivergenceError, FileFormatError, FitError
 from fastmlp.losses import Loss
 from fastmlp.network import MLP
 from fastmlp.optimizers import SGD, Adam, AdamW
+from fastmlp.training import fit_many
 
 __all__ = [
     "MLP",
@@ -38,8 +39,10 @@ __all__ = [
     "DivergenceError",
     "Ensemble",
     "FileFormatError",
+    "FitError",
     "augment",
     "callbacks",
+    "fit_many",
     "kernels",
     "load",
     "load_mnist",

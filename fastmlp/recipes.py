@@ -116,10 +116,10 @@ RECIPES = {
     # New forms of every image in every epoch, as Simard et al. (2003) and Cireşan et al. (2010, arXiv:1003.0358).
     "best": Recipe(
         hidden=(1000, 500),
-        epochs=100,
+        epochs=150,
         batch_size=250,
         optimizer="adamw",
-        learning_rate=2e-3,
+        learning_rate=1e-3,
         schedule="one_cycle",
         augment=Compose(Affine(rotation=12, scale=0.15, shear=0.15, shift=1), Elastic(alpha=36, sigma=6)),
     ),

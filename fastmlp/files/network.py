@@ -271,7 +271,7 @@ def _loss(field: str | dict[str, Any], given: str | Loss | None) -> str | Loss:
     if not isinstance(name, str) or name not in LOSSES:
         raise ValueError(f"metadata key 'loss' must name one of {', '.join(LOSSES)}, got {name!r:.80}")
     try:
-        return LOSSES[name](**parameters)
+        return type(LOSSES[name])(**parameters)
     except TypeError as error:
         raise ValueError(f"metadata key 'loss' must have the parameters of {name}: {error}") from error
 
