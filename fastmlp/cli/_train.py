@@ -95,8 +95,8 @@ def add_command(commands: Any) -> None:
         type=_arguments.file_or_output,
         metavar="FILE",
         help="write options, losses (each epoch's also as cost, its name in the lines), accuracies and times; "
-        "training_seconds are those of the epochs, total_seconds from the loading of the data to the result of the "
-        "test; - is standard output, and all else goes to standard error then",
+        "training_seconds are those of the epochs, or of several networks at once by the clock, total_seconds from the "
+        "loading of the data to the result of the test; - is standard output, and all else goes to standard error then",
     )
     train.add_argument("--quiet", action="store_true", help="print the last line alone, the accuracy")
 
@@ -160,6 +160,7 @@ def _train_and_report(options: argparse.Namespace, output: TextIO) -> None:
     if path:
         find_mnist("test", path)  # read in the end, but missed now
     networks = recipes.make_networks(recipe, data, options.seed, options.ensemble, options.threads)
+    begin = time.perf_counter()
     try:
         recipes.fit(
             networks,
@@ -171,11 +172,12 @@ def _train_and_report(options: argparse.Namespace, output: TextIO) -> None:
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(*_kept(options, networks)) from None
+    seconds = time.perf_counter() - begin
     model = recipes.together(networks)
     if options.save:
         model.save(options.save)
 
-    report = Report(model, data)
+    report = Report(model, data, seconds)
     if options.recipe != "tutorial" or options.ensemble > 1:
         _print(options, report.lines(_TRAINED))
     Xt, yt = _test_images(path, data)
