@@ -28,7 +28,7 @@ from fastmlp.runs import History
 from fastmlp.sklearn.convergence import Convergence, Validation
 from fastmlp.sparse import SparseRows, is_sparse
 from fastmlp.training.lbfgs import Objective, minimize
-from fastmlp.training.loop import Run
+from fastmlp.training.loop import Run, whole
 from fastmlp.training.state import first_state
 
 __all__ = ["Data", "as_rows", "begin", "train"]
@@ -176,10 +176,11 @@ def _descend(
         optimizer=estimator._optimizer,
         callbacks=[*estimator.callbacks, convergence],
     )
-    run = Run(trainer, progress, rows=_rows(network, data), state=state, validation=None)
+    run = Run(trainer, progress, state=state, validation=None)
     estimator.n_iter_ = 0
     try:
-        run.train(islice(_orders(learned, random if estimator.shuffle else None), epochs))
+        orders = islice(_orders(learned, random if estimator.shuffle else None), epochs)
+        run.train(whole(_rows(network, data), data.targets, orders))
         if not (progress.stop or incremental):
             warnings.warn(
                 f"Stochastic Optimizer: Maximum iterations ({epochs}) reached and the optimization hasn't converged "
