@@ -30,7 +30,7 @@ from fastmlp.training.resume import go_on, saved_run
 from fastmlp.training.state import first_state
 from fastmlp.training.validation import Metric, Validation, checked_metrics
 
-__all__ = ["History", "RunState", "fit"]
+__all__ = ["History", "RunState", "checked_callbacks", "fit"]
 
 
 # The calls of fit that run, by process (a child that is forked meanwhile has none) and network.
@@ -75,7 +75,9 @@ def fit(
     batch_size = checks.integer("batch_size", batch_size, least=1)
     shuffle = checks.boolean("shuffle", shuffle)
     optimizer = checked_optimizer(optimizer)
-    listeners = _listeners(callbacks, checks.verbosity(verbose))
+    listeners, verbose = checked_callbacks(callbacks), checks.verbosity(verbose)
+    if verbose:
+        listeners = [*listeners, ProgressBar(None if verbose is True else verbose)]
     key, call = (os.getpid(), id(network)), object()
     try:
         if _RUNNING.setdefault(key, call) is not call:
@@ -104,15 +106,21 @@ def fit(
             del _RUNNING[key]
 
 
-def _listeners(callbacks: object, verbose: bool | int) -> Sequence[Callback]:
+def checked_callbacks(callbacks: object) -> Sequence[Callback]:
+    """Return callbacks in the order in which they are told: each checkpoint has what the others make of an epoch.
+
+    Examples
+    --------
+    >>> from fastmlp.training import checked_callbacks
+    >>> checked_callbacks(())
+    []
+    """
     if not isinstance(callbacks, Sequence):
         raise TypeError(f"callbacks must be a sequence of fastmlp.callbacks.Callback, not {callbacks!r:.80}")
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise TypeError(f"callbacks must hold instances of fastmlp.callbacks.Callback, not {callback!r:.80}")
-    # Each checkpoint has what the others make of an epoch.
-    told = sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
-    return [*told, ProgressBar(None if verbose is True else verbose)] if verbose else told
+    return sorted(callbacks, key=lambda callback: isinstance(callback, Checkpoint))
 
 
 def _data(

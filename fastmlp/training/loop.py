@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from math import isfinite
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +19,30 @@ from fastmlp.engine import operations
 from fastmlp.engine.rows import Rows
 from fastmlp.engine.trainer import Trainer
 from fastmlp.errors import DivergenceError
+from fastmlp.network import MLP
 from fastmlp.runs import RunState
 from fastmlp.schedules import Rate, rates
 from fastmlp.training.state import collect, commit, diverged
-from fastmlp.training.validation import Validation
 
-__all__ = ["PythonLoss", "Run", "orders"]
+__all__ = ["Judge", "PythonLoss", "Run", "orders"]
 
 PythonLoss: TypeAlias = Callable[[Float32, NDArray[np.int64]], tuple[Float32, Float32]]
+
+
+class Judge(Protocol):
+    """Who says what a network is worth after an epoch, as `fastmlp.training.validation.Validation` does.
+
+    Examples
+    --------
+    >>> from fastmlp.training.loop import Judge
+    >>> class Nobody:
+    ...     def judge(self, network):
+    ...         return {}
+    >>> judge: Judge = Nobody()
+    """
+
+    def judge(self, network: MLP) -> Mapping[str, float]:
+        """Return values by their names; the history takes those that it has a column for."""
 
 
 class Run:
@@ -42,7 +58,7 @@ class Run:
         What it trains on.
     state : RunState
         That the engine began with.
-    validation : Validation or None
+    validation : Judge or None
     loss : callable or None
         What the engine does not have itself: (logits, numbers of their rows) -> (losses, dlogits).
 
@@ -60,7 +76,7 @@ class Run:
         *,
         rows: Rows,
         state: RunState,
-        validation: Validation | None,
+        validation: Judge | None,
         loss: PythonLoss | None = None,
     ) -> None:
         self.network = progress.network
@@ -136,7 +152,7 @@ class Run:
         """Add an epoch to the history, and what the network is worth after it."""
         epoch = {"loss": self.trainer.cost, "learning_rate": float(self.rates[-1]), "seconds": seconds}
         if self.validation is not None:
-            epoch |= self.validation.judge(self.network._judged())
+            epoch.update(self.validation.judge(self.network._judged()))
         history = self.progress.history
         history.add({name: epoch[name] for name in history})
 
