@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import checks, hints, kernels, metrics, threads
+from fastmlp import arrays, checks, hints, kernels, metrics, threads
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.arrays import Array, Float32
 from fastmlp.augment import Distortion
@@ -236,6 +236,7 @@ class MLP:
             setattr(self, name, value)
         # Memory that pickle was given, as a mapped file's, may start between two values.
         self._values = np.require(self._values, requirements="A")
+        arrays.check("parameters", self._values, (n_values(self.layers),))
         self._few_rows = self._reader()
 
     def __repr__(self) -> str:

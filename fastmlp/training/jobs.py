@@ -30,7 +30,7 @@ from fastmlp.training.state import first_state
 from fastmlp.training.validation import Metric
 from fastmlp.training.windows import Windows, rows_of
 
-__all__ = ["Job", "alone", "defaults", "engine_rows", "prepare", "train"]
+__all__ = ["Job", "alone", "checked_callbacks", "defaults", "engine_rows", "prepare", "train"]
 
 
 # The calls of fit that run, by process (a child that is forked meanwhile has none) and network.
@@ -146,7 +146,9 @@ def prepare(
     batch_size = checks.integer("batch_size", batch_size, least=1)
     shuffle = checks.boolean("shuffle", shuffle)
     optimizer = checked_optimizer(optimizer)
-    listeners = _listeners(callbacks, checks.verbosity(verbose))
+    listeners, verbose = checked_callbacks(callbacks), checks.verbosity(verbose)
+    if verbose:
+        listeners.append(ProgressBar(None if verbose is True else verbose))
     network._require_finite()
     network._require_writable()
     saved = None if resume is None else saved_run(checks.path("resume", resume), network, optimizer)
@@ -169,15 +171,23 @@ def prepare(
     return Job(progress, data, batch_size, shuffle, saved)
 
 
-def _listeners(callbacks: object, verbose: bool | int) -> Sequence[Callback]:
+def checked_callbacks(callbacks: object) -> list[Callback]:
+    """Return callbacks in the order in which they are told: each checkpoint has what the others make of an epoch.
+
+    And it is there when the epoch's line says that it is done.
+
+    Examples
+    --------
+    >>> from fastmlp.training.jobs import checked_callbacks
+    >>> checked_callbacks(())
+    []
+    """
     if not isinstance(callbacks, Sequence):
         raise TypeError(f"callbacks must be a sequence of fastmlp.callbacks.Callback, not {callbacks!r:.80}")
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise TypeError(f"callbacks must hold instances of fastmlp.callbacks.Callback, not {callback!r:.80}")
-    # Each checkpoint has what the others make of an epoch, and is there when the epoch's line says that it is done.
-    told = sorted(callbacks, key=lambda callback: (isinstance(callback, ProgressBar), isinstance(callback, Checkpoint)))
-    return [*told, ProgressBar(None if verbose is True else verbose)] if verbose else told
+    return sorted(callbacks, key=lambda callback: (isinstance(callback, ProgressBar), isinstance(callback, Checkpoint)))
 
 
 def _progress(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from itertools import count
 from math import isfinite
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +20,13 @@ from fastmlp.engine.rows import Rows
 from fastmlp.engine.trainer import Trainer
 from fastmlp.errors import DivergenceError
 from fastmlp.losses import Custom
+from fastmlp.network import MLP
 from fastmlp.rows import Targets
 from fastmlp.runs import RunState
 from fastmlp.schedules import Rate, rates
 from fastmlp.training.state import collect, commit, diverged
-from fastmlp.training.validation import Validation
 
-__all__ = ["Epoch", "Part", "Run", "orders", "whole"]
+__all__ = ["Epoch", "Judge", "Part", "Run", "orders", "whole"]
 
 
 class Part(NamedTuple):
@@ -79,6 +79,22 @@ def whole(rows: Rows, targets: Targets, orders: Iterable[NDArray[np.int64]]) -> 
         yield (part for part in [Part(rows, targets, order)])
 
 
+class Judge(Protocol):
+    """Who says what a network is worth after an epoch, as `fastmlp.training.validation.Validation` does.
+
+    Examples
+    --------
+    >>> from fastmlp.training.loop import Judge
+    >>> class Nobody:
+    ...     def judge(self, network):
+    ...         return {}
+    >>> judge: Judge = Nobody()
+    """
+
+    def judge(self, network: MLP) -> Mapping[str, float]:
+        """Return values by their names; the history takes those that it has a column for."""
+
+
 class Run:
     """A call of `fit`, once its arguments are checked and the engine stands.
 
@@ -90,7 +106,7 @@ class Run:
         callbacks may change its numbers.
     state : RunState
         That the engine began with.
-    validation : Validation or None
+    validation : Judge or None
 
     Examples
     --------
@@ -105,7 +121,7 @@ class Run:
         progress: Progress,
         *,
         state: RunState,
-        validation: Validation | None,
+        validation: Judge | None,
     ) -> None:
         self.network = progress.network
         self.trainer = trainer
@@ -181,7 +197,7 @@ class Run:
         """Add an epoch to the history, and what the network is worth after it."""
         epoch = {"loss": self.trainer.cost, "learning_rate": float(self.rates[-1]), "seconds": seconds}
         if self.validation is not None:
-            epoch |= self.validation.judge(self.network._judged())
+            epoch.update(self.validation.judge(self.network._judged()))
         history = self.progress.history
         history.add({name: epoch[name] for name in history})
 
