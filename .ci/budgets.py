@@ -14,19 +14,20 @@ ROOT = Path(__file__).resolve().parents[1]
 FILE, CLASS, FUNCTION = 400, 250, 60
 
 EXCEPTIONS = {
-    "fastmlp/cli.py:_parser": "a list of options, one after the other",
+    "fastmlp/cli/_train.py:add_command": "a list of options, one after the other",
     "fastmlp/datasets/digits.py:load_mnist": "the docstring is most of it",
     "fastmlp/engine/trainer.pyx:Trainer": "state, program and tasks of a step, which all touch the same buffers",
     "fastmlp/engine/parameters.pyx:Parameters": "all that a step changes, and between whom it passes; few lines each",
-    "fastmlp/files/network.py:load": "the docstring is most of it",
+    "fastmlp/files/loading.py:load": "the docstring is most of it",
     "fastmlp/kernels.py:adam": "the docstring is most of it",
     "fastmlp/sklearn/classifier.py:MLPClassifier": "the docstring and the constructor are most of it",
     "fastmlp/network.py": "the public class; the docstrings are most of it",
     "fastmlp/network.py:MLP": "likewise",
     "fastmlp/network.py:MLP.fit": "the docstring is all of it",
-    "fastmlp/plots.py:confusion_matrix": "one picture, drawn from left to right",
+    "fastmlp/plots/confusion.py:confusion_matrix": "one picture, drawn from left to right",
     "fastmlp/reference.py": "the specification, in one place",
     "fastmlp/reference.py:train_step": "the specification reads best in one piece",
+    "fastmlp/training/many.py:fit_many": "the docstring is most of it",
     "tests/test_bench.py:results": "the results of a run, written out",
 }
 

@@ -20,14 +20,16 @@ except ImportError as error:
 
     refuse_import(error)
 
-from fastmlp import augment, callbacks, kernels, losses, schedules, training
+from fastmlp import augment, callbacks, kernels, losses, recipes, schedules, training
 from fastmlp.config import __version__ as __version__
 from fastmlp.config import show_config
 from fastmlp.datasets import load_mnist
-from fastmlp.errors import DivergenceError, FileFormatError
+from fastmlp.ensemble import Ensemble
+from fastmlp.errors import DivergenceError, FileFormatError, FitError
 from fastmlp.losses import Loss
 from fastmlp.network import MLP
 from fastmlp.optimizers import SGD, Adam, AdamW
+from fastmlp.training import fit_many
 
 __all__ = [
     "MLP",
@@ -35,13 +37,17 @@ __all__ = [
     "Adam",
     "AdamW",
     "DivergenceError",
+    "Ensemble",
     "FileFormatError",
+    "FitError",
     "augment",
     "callbacks",
+    "fit_many",
     "kernels",
     "load",
     "load_mnist",
     "losses",
+    "recipes",
     "schedules",
     "show_config",
     "training",
@@ -62,8 +68,8 @@ def load(
     *,
     activation: str | Sequence[str] | None = None,
     loss: str | Loss | None = None,
-) -> MLP:
-    """Read a network from a safetensors file that `MLP.save` or PyTorch wrote; see `fastmlp.files.load`.
+) -> MLP | Ensemble:
+    """Read what a safetensors file holds that `MLP.save`, `Ensemble.save` or PyTorch wrote; see `fastmlp.files.load`.
 
     Parameters
     ----------
@@ -75,7 +81,7 @@ def load(
 
     Returns
     -------
-    MLP
+    MLP or Ensemble
 
     Raises
     ------

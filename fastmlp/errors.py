@@ -4,7 +4,7 @@ import os
 import sys
 from typing import NoReturn
 
-__all__ = ["DivergenceError", "FileFormatError"]
+__all__ = ["DivergenceError", "FileFormatError", "FitError"]
 
 
 class DivergenceError(ArithmeticError):
@@ -12,6 +12,25 @@ class DivergenceError(ArithmeticError):
 
     The network keeps the weights and the optimizer state of the last finite epoch.
     """
+
+
+class FitError(RuntimeError):
+    """Some networks of a call of `fit_many` were not trained to the end; the others were.
+
+    Attributes
+    ----------
+    errors : dict of int to exception
+        What each of them raised, by its number in `networks`.
+    """
+
+    def __init__(self, errors: dict[int, Exception]) -> None:
+        super().__init__(errors)
+        self.errors = errors
+
+    def __str__(self) -> str:
+        failed = [f"networks[{i}]" for i in self.errors]
+        first = next(iter(self.errors.values()))
+        return f"{', '.join(failed)} failed; {failed[0]} by {type(first).__name__}: {first}"
 
 
 class FileFormatError(ValueError):

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["for_arguments", "for_value"]
+__all__ = ["for_argument", "for_arguments", "for_value"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -134,6 +134,18 @@ def for_arguments(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
+def for_argument(function: str, keyword: str, own: list[str]) -> str:
+    """Return what to say of an argument that a function, whose own arguments these are, does not take.
+
+    Examples
+    --------
+    >>> from fastmlp import hints
+    >>> hints.for_argument("train", "n_epochs", ["epochs"])
+    "train has no argument 'n_epochs'; it is called epochs"
+    """
+    return f"{function} has no argument {keyword!r}; {_advice(keyword, own)}"
+
+
 def for_value(value: object, names: Iterable[str]) -> str:
     """Return the end of a message about a value that is none of `names`: which one is meant, or nothing.
 
@@ -153,7 +165,7 @@ def _wrong_call(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str
     parameters = inspect.signature(_functions[name]).parameters
     for keyword in kwargs:
         if keyword not in parameters:
-            return f"{name} has no argument {keyword!r}; {_advice(keyword, [p for p in parameters if p != 'self'])}"
+            return for_argument(name, keyword, [p for p in parameters if p != "self"])
     places = [p.name for p in parameters.values() if p.kind is not p.KEYWORD_ONLY]
     if len(args) <= len(places):
         return None

@@ -199,7 +199,7 @@ class MLP:
         self._layers = layers_of(
             sizes, self._activation, batch_norm=self._batch_norm, dropout=self._dropout, noise=self._noise
         )
-        self._loss = short(loss_of(loss))
+        self._loss = loss_of(loss)
         init = fitting(self._activation) if init is None else init
         self._init = checks.one_or_each("init", init, INITS, len(self._layers), "layers")
         self._max_norm = (
@@ -207,7 +207,7 @@ class MLP:
         )
         self.seed = seed
         self.n_threads = n_threads
-        m, least, each = self.layer_sizes[-1], loss_of(loss).least_outputs, loss_of(loss).outputs_a_target
+        m, least, each = self.layer_sizes[-1], self._loss.least_outputs, self._loss.outputs_a_target
         if m < least:
             others = " and ".join(repr(name) for name, other in LOSSES.items() if other.least_outputs <= m)
             raise ValueError(
@@ -261,7 +261,7 @@ class MLP:
     @property
     def loss(self) -> str | Loss:
         """Name of the loss or, where that is not enough, the loss itself."""
-        return self._loss
+        return short(self._loss)
 
     @property
     def init(self) -> str | tuple[str, ...]:
@@ -521,7 +521,7 @@ class MLP:
         >>> fastmlp.MLP((3, 4, 2)).predict_proba([[0, 0, 0]])
         array([[0.5, 0.5]], dtype=float32)
         """
-        output = loss_of(self.loss).output
+        output = self._loss.output
         if not output.is_probability:
             raise ValueError(f"predict_proba needs a network with probabilities; this one has loss={self.loss!r}")
         return self._probabilities(self.logits(X))
@@ -742,13 +742,13 @@ class MLP:
 
     def _probabilities(self, outputs: Float32) -> Float32:
         """What the logits (n, m) mean, in their place."""
-        output = loss_of(self.loss).output
+        output = self._loss.output
         if output is SOFTMAX:
             return kernels.softmax(outputs, out=outputs)
         return kernels.activate(outputs, output.name, out=outputs)
 
     def _decide(self, outputs: Float32) -> NDArray[Any]:
-        decided = loss_of(self.loss).output.decide(outputs)
+        decided = self._loss.output.decide(outputs)
         return decided[:, 0] if decided.shape[1:] == (1,) else decided
 
     def _evaluate(self, rows: Array | SparseRows, targets: Targets) -> dict[str, float]:

@@ -16,7 +16,15 @@ from fastmlp.engine import operations
 from fastmlp.losses import Loss, loss_of
 from fastmlp.sparse import SparseRows, is_sparse
 
-__all__ = ["Targets", "checked_examples", "checked_rows", "checked_shapes", "checked_weights", "column_names"]
+__all__ = [
+    "Targets",
+    "checked_examples",
+    "checked_numbers",
+    "checked_rows",
+    "checked_shapes",
+    "checked_weights",
+    "column_names",
+]
 
 
 class Targets(NamedTuple):
@@ -130,6 +138,26 @@ def checked_weights(weights: ArrayLike | None, n: int) -> Float32 | None:
     if not array.any():
         raise ValueError("sample_weight must have a weight above 0; all are 0")
     return array
+
+
+def checked_numbers(name: str, numbers: ArrayLike, n: int) -> NDArray[np.int64]:
+    """Return numbers of some of n rows, at least one.
+
+    Examples
+    --------
+    >>> from fastmlp.rows import checked_numbers
+    >>> checked_numbers("rows", [2, 0, 2], n=3)
+    array([2, 0, 2])
+    """
+    array = np.asarray(numbers)
+    if array.ndim != 1 or (array.dtype.kind not in "iu" and len(array)):
+        hint = "; np.flatnonzero makes numbers of a mask" if array.dtype == bool else ""
+        raise TypeError(f"{name} must hold numbers of rows, (n,) of integers; not {array.dtype} {array.shape}{hint}")
+    if not len(array):
+        raise ValueError(f"{name} must have at least one row")
+    if array.min() < 0 or array.max() >= n:
+        raise ValueError(f"{name} must hold numbers from 0 to {n - 1}; it has {array.min()} to {array.max()}")
+    return array.astype(np.int64)  # a copy: the engine finds places in memory by them
 
 
 _READING = "; np.array({}, float) reads numbers that are text or objects"

@@ -21,11 +21,23 @@ from fastmlp.activations import ACTIVATIONS
 from fastmlp.cli import main
 from fastmlp.initial import INITS
 from fastmlp.optimizers import OPTIMIZERS
+from fastmlp.recipes import RECIPES
 from fastmlp.schedules import SCHEDULES
 
 SIDE, N_TEST = 6, 300
 K = SIDE * SIDE
 FAST = ("--hidden", "16", "--epochs", "2")
+# Of what a recipe may say, what the tutorial's does not.
+NOTHING_ELSE = {
+    "batch_norm": False,
+    "dropout": 0.0,
+    "input_dropout": 0.0,
+    "noise": 0.0,
+    "input_noise": 0.0,
+    "ema": None,
+    "augment": None,
+    "judged": True,
+}
 
 
 def write_idx(path, array):
@@ -155,21 +167,20 @@ def test_json_has_the_whole_result(run, data, tmp_path):
     flags = [word for name, value in options.items() if value for word in (f"--{name}", value)]
     _, out, _ = run("train", *flags)
     result = json.loads(file.read_text())
-    assert list(result) == ["config", "epochs", "test_loss", "test_accuracy", "total_seconds"]
+    figures = ["training_seconds", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy"]
+    assert list(result) == ["config", "epochs", *figures, "total_seconds"]
     assert result["config"] == {
         "data": data,
+        "recipe": "tutorial",
+        "ensemble": 1,
         "hidden": [12, 8],
         "epochs": 3,
         "batch_size": 50,
         "activation": "tanh",
-        "batch_norm": False,
-        "dropout": 0.0,
-        "input_dropout": 0.0,
-        "noise": 0.0,
-        "input_noise": 0.0,
         "optimizer": "adamw",
         "learning_rate": 0.01,
         "schedule": "cosine",
+        **NOTHING_ELSE,
         "init": "glorot",
         "seed": 11,
         "patience": 7,
@@ -191,7 +202,9 @@ def test_json_has_the_whole_result(run, data, tmp_path):
             assert epoch[name] == pytest.approx(float(text), rel=1e-2, abs=1e-2)
     assert f"Accuracy: {result['test_accuracy']:.4f}" == out.splitlines()[-1]
     assert result["test_loss"] > 0
-    assert result["total_seconds"] > sum(epoch["seconds"] for epoch in result["epochs"])
+    assert result["training_seconds"] == sum(epoch["seconds"] for epoch in result["epochs"])
+    assert result["total_seconds"] > result["training_seconds"]
+    assert result["validation_loss"] == pytest.approx(result["epochs"][-1]["validation_loss"])
 
 
 def result_of(run, file, *arguments):
@@ -303,16 +316,26 @@ def test_plot_writes_the_pictures(run, data, tmp_path):
     assert sorted(file.name for file in (tmp_path / "new" / "pictures").iterdir()) == [
         "confusion_matrix.png",
         "digits.png",
+        "first_weights.png",
+        "input_gradients.png",
         "learning_curves.png",
         "worst_mistakes.png",
     ]
+
+
+@pytest.mark.slow
+def test_plot_of_an_ensemble(run, data, tmp_path):
+    pytest.importorskip("matplotlib", reason="draws with matplotlib")
+    status, _, err = run("train", "--data", data, *FAST, "--ensemble", "2", "--plot", tmp_path)
+    assert (status, err) == (0, "")
+    assert "ensemble.png" in {file.name for file in tmp_path.iterdir()}
 
 
 def test_plot_leaves_out_what_is_not_square_and_says_so(run, tmp_path):
     pytest.importorskip("matplotlib", reason="draws with matplotlib")
     status, _, err = run("train", "--data", write_data(tmp_path, shape=(4, 5)), *FAST, "--plot", tmp_path / "pictures")
     assert status == 0
-    assert err == "fastmlp: no digits.png, no worst_mistakes.png: 20 inputs are no square image\n"
+    assert err == "fastmlp: no pictures of images: 20 inputs are no square image\n"
     assert len(list((tmp_path / "pictures").iterdir())) == 2
 
 
@@ -322,14 +345,171 @@ def test_gzipped_data(run, tmp_path):
     assert "Accuracy: " in out
 
 
-def test_labels_that_only_the_test_images_have_do_not_cost_the_training(run, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        ("labels-idx1", np.full(N_TEST, 12, np.uint8), "the test labels go up to 12, those of the training file to 9"),
+        ("images-idx3", np.zeros((N_TEST, 3, 3), np.uint8), f"the test images have 9 pixels, the training images {K}"),
+        ("images-idx3", np.zeros((7, SIDE, SIDE), np.uint8), f"7 t10k images but {N_TEST} t10k labels"),
+    ],
+)
+def test_test_images_that_do_not_fit_do_not_cost_the_training(run, tmp_path, name, array, message):
+    """They are not read before it; what it has taught is saved."""
     folder = write_data(tmp_path)
-    write_idx(tmp_path / "t10k-labels-idx1-ubyte", np.full(N_TEST, 12, np.uint8))
-    status, out, err = run("train", "--data", folder, *FAST)
+    write_idx(tmp_path / f"t10k-{name}-ubyte", array)
+    status, out, err = run("train", "--data", folder, *FAST, "--save", tmp_path / "net")
+    assert (status, err.count("\n"), len(out.splitlines())) == (2, 1, 2)
+    assert message in err
+    assert fastmlp.load(tmp_path / "net").layer_sizes == (K, 16, 10)
+
+
+# ---- recipes and ensembles
+
+SMALL = ("--hidden", "16", "--epochs", "2", "--batch-size", "50")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_is_what_is_trained_unless_the_options_say_otherwise(run, data, tmp_path, recipe):
+    result = result_of(run, tmp_path / "json", "--data", data, "--recipe", recipe, *SMALL, "--save", tmp_path / "net")
+    changed = {"hidden": [16], "epochs": 2, "batch_size": 50, "init": "he"}
+    said = RECIPES[recipe]._asdict()
+    said["augment"] = said["augment"] and repr(said["augment"])
+    assert {name: result["config"][name] for name in said} == {**said, **changed}
+    assert result["config"]["recipe"] == recipe
+    net = fastmlp.load(tmp_path / "net")
+    assert net.layer_sizes == (K, 16, 10)
+    assert (net.batch_norm, net.noise, net.input_noise) == (said["batch_norm"], said["noise"], said["input_noise"])
+
+
+def test_the_command_trains_what_the_function_does(run, data, tmp_path):
+    run("train", "--data", data, "--recipe", "fast", "--ensemble", "2", "--seed", "3", "--save", tmp_path / "nets")
+    ensemble = fastmlp.recipes.train("fast", 3, 2, path=data, verbose=False)
+    X, _ = fastmlp.load_mnist("test", path=data)
+    np.testing.assert_array_equal(fastmlp.load(tmp_path / "nets").predict_proba(X), ensemble.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--recipe", "fast"], {"optimizer": "adam", "learning_rate": 0.006, "schedule": "one_cycle"}),
+        (["--recipe", "fast", "--learning-rate", "0.1"], {"learning_rate": 0.1, "schedule": "one_cycle"}),
+        (["--recipe", "fast", "--schedule", "linear"], {"learning_rate": 0.006, "schedule": "linear"}),
+        (["--recipe", "fast", "--schedule", "none"], {"learning_rate": 0.006, "schedule": None}),
+        (["--recipe", "fast", "--optimizer", "adam"], {"learning_rate": 0.006, "schedule": "one_cycle"}),
+        (["--recipe", "fast", "--optimizer", "sgd"], {"learning_rate": 0.01, "schedule": "one_cycle"}),
+        (["--recipe", "fast", "--optimizer", "sgd", "--learning-rate", "0.1"], {"learning_rate": 0.1}),
+        (["--recipe", "accurate", "--no-batch-norm"], {"batch_norm": False, "noise": 0.3}),
+        (["--recipe", "accurate", "--noise", "0"], {"batch_norm": True, "noise": 0.0}),
+        (["--batch-norm"], {"batch_norm": True}),
+    ],
+)
+def test_options_change_one_thing_of_a_recipe(run, data, tmp_path, flags, expected):
+    config = result_of(run, tmp_path / "json", "--data", data, *SMALL, *flags)["config"]
+    assert {name: config[name] for name in expected} == expected
+
+
+def test_a_quick_recipe_is_judged_at_its_end(run, data):
+    status, out, err = run("train", "--data", data, "--recipe", "fast")
+    *epochs, trained, last = out.splitlines()
+    assert (status, err, len(epochs)) == (0, "", 3)
+    number = r"\d+[.]\d+"
+    assert all(re.fullmatch(rf"Epoch: \d cost={number} seconds={number}", line) for line in epochs)
+    assert re.fullmatch(f"Trained: seconds={number} validation_loss={number} validation_accuracy={number}", trained)
+    assert re.fullmatch(r"Accuracy: [01]\.\d{4}", last)
+
+
+def test_a_quick_recipe_may_have_patience(run, data, tmp_path):
+    flags = ["--recipe", "fast", "--patience", "2", "--epochs", "30", "--learning-rate", "0.05"]
+    epochs = result_of(run, tmp_path / "json", "--data", data, *flags)["epochs"]
+    assert "validation_loss" in epochs[0]
+
+
+def test_every_line_of_an_ensemble_says_of_which_network_it_is(run, data):
+    status, out, err = run("train", "--data", data, *FAST, "--ensemble", "3")
+    lines = out.splitlines()
+    assert (status, err) == (0, "")
+    for i, line in enumerate(lines[:6]):
+        assert line.startswith(f"Network: {i // 2 + 1} Epoch: {i % 2 + 1} cost=")
+    for i, line in enumerate(lines[6:9], start=1):
+        assert line.startswith(f"Network: {i} Trained: seconds=")
+    assert lines[9].startswith("Trained: seconds=")
+    for i, line in enumerate(lines[10:13], start=1):
+        assert re.fullmatch(rf"Network: {i} Accuracy: [01]\.\d{{4}}", line)
+    assert re.fullmatch(r"Accuracy: [01]\.\d{4}", lines[13])
+    assert run("train", "--data", data, *FAST, "--ensemble", "3", "--quiet")[1] == lines[13] + "\n"
+
+
+def test_an_ensemble_is_the_networks_of_its_seeds_in_one_file(run, data, tmp_path):
+    flags = ["--data", data, *FAST, "--seed", "5"]
+    result = result_of(run, tmp_path / "json", *flags, "--ensemble", "2", "--save", tmp_path / "both")
+    figures = ["training_seconds", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy"]
+    assert list(result) == ["config", "networks", *figures, "total_seconds"]
+    both = fastmlp.load(tmp_path / "both")
+    X, y = fastmlp.load_mnist("test", path=data)
+    for i, own in enumerate(result["networks"]):
+        assert list(own) == ["seed", "epochs", *figures]
+        alone = result_of(run, tmp_path / "one", "--data", data, *FAST, "--seed", str(5 + i))
+        assert own["seed"] == 5 + i == both.networks[i].seed
+        for name in ("loss", "validation_loss", "learning_rate"):
+            assert [epoch[name] for epoch in own["epochs"]] == [epoch[name] for epoch in alone["epochs"]]
+        assert own["test_loss"] == alone["test_loss"]
+    scores = both.evaluate(X, y)
+    assert (result["test_loss"], result["test_accuracy"]) == (scores["loss"], scores["accuracy"])
+    assert result["training_seconds"] == pytest.approx(sum(own["training_seconds"] for own in result["networks"]))
+
+
+def test_a_saved_ensemble_is_evaluated_and_predicts(run, data, tmp_path):
+    _, trained, _ = run("train", "--data", data, *FAST, "--ensemble", "2", "--save", tmp_path / "both")
+    status, out, err = run("evaluate", tmp_path / "both", "--data", data)
+    assert (status, err) == (0, "")
+    assert out.splitlines()[1] == trained.splitlines()[-1]
+    np.save(tmp_path / "ten.npy", images_of(np.arange(10)))
+    status, out, err = run("predict", tmp_path / "both", tmp_path / "ten.npy")
+    assert (status, err) == (0, "")
+    chances = fastmlp.load(tmp_path / "both").predict_proba(images_of(np.arange(10)).reshape(10, K) / np.float32(255))
+    for line, row in zip(out.splitlines(), chances, strict=True):
+        assert line.split(": ")[1] == f"{row.argmax()}  {row.max():.4f}"
+
+
+def test_predict_prints_the_mean_of_regressions(run, tmp_path):
+    networks = [fastmlp.MLP((4, 3, 1), loss="squared_error", seed=seed) for seed in range(2)]
+    fastmlp.Ensemble(networks).save(tmp_path / "both")
+    np.save(tmp_path / "rows.npy", np.eye(4, dtype=np.float32))
+    status, out, _ = run("predict", tmp_path / "both", tmp_path / "rows.npy")
     assert status == 0
-    assert out.endswith("Accuracy: 0.0000\n")
-    # They are warned of, in one line.
-    assert re.fullmatch("fastmlp: warning: y has no row of class 10 and 2 others, of the 13 .*\n", err)
+    said = [float(line.split(": ")[1]) for line in out.splitlines()]
+    np.testing.assert_allclose(said, np.mean([net.predict(np.eye(4)) for net in networks], axis=0), rtol=1e-5)
+
+
+def test_each_network_of_an_ensemble_has_a_checkpoint(run, data, tmp_path):
+    flags = ["--data", data, "--recipe", "best", *SMALL, "--ensemble", "2"]
+    whole = result_of(run, tmp_path / "json", *flags)
+    files = [tmp_path / f"run-{seed}.net" for seed in range(2)]
+    for gone in ([], files[1:]):
+        for file in gone:
+            file.unlink()
+        again = result_of(run, tmp_path / "json", *flags, "--checkpoint", tmp_path / "run.net")
+        assert all(file.exists() for file in files)
+        assert again["test_loss"] == whole["test_loss"]
+
+
+def test_the_test_images_are_read_once_and_after_all_else(run, data, tmp_path, monkeypatch):
+    told = []
+
+    def loaded(split, **others):
+        told.append(split)
+        return fastmlp.load_mnist(split, **others)
+
+    def fitted(*arguments, **others):
+        told.append("fit")
+        return fit(*arguments, **others)
+
+    fit = fastmlp.training.fit
+    monkeypatch.setattr(fastmlp.training, "fit", fitted)
+    for module in (fastmlp.recipes, fastmlp.cli._train):
+        monkeypatch.setattr(module, "load_mnist", loaded)
+    run("train", "--data", data, *FAST, "--ensemble", "2", "--json", tmp_path / "json")
+    assert told == ["train", "validation", "fit", "fit", "test"]
 
 
 # ---- evaluate, predict, info
@@ -448,6 +628,13 @@ def test_version_and_help(run):
         (("train", "--init", "zeros"), "argument --init: invalid choice: 'zeros'"),
         (("train", "--optimizer", "lbfgs"), "argument --optimizer: invalid choice: 'lbfgs' (choose from "),
         (("train", "--activation", "swoosh"), "argument --activation: invalid choice: 'swoosh' (choose from "),
+        (("train", "--recipe", "fastest"), "argument --recipe: invalid choice: 'fastest' (choose from "),
+        (("train", "--ensemble", "0"), "argument --ensemble: wanted a whole number from 1, got '0'"),
+        (
+            ("train", "--recipe", "accurate", "--noise", "0.1,0.2"),
+            "noise must be one, or one for each of the 3 hidden layers; not 2",
+        ),
+        (("train", "--ensemble", "2", "--seed", str(2**64 - 1)), "seed must be from 0 to 18446744073709551615, not"),
         (("train", "--seed", "-1"), "argument --seed: wanted a whole number from 0"),
         (("train", "--seed", "lucky"), "argument --seed: wanted a whole number from 0"),
         (("train", "--threads", "0"), "argument --threads: wanted a whole number from 1, got '0'"),
@@ -501,6 +688,7 @@ def test_help_lists_what_the_tables_have(run):
     for table in (ACTIVATIONS, INITS, OPTIMIZERS):
         assert f"{{{','.join(table)}}}" in out
     assert "sgd 0.01, adam 0.001" in " ".join(out.split())
+    assert f"{{{','.join(RECIPES)}}}" in out
 
 
 def test_usage_errors_point_to_the_help(refused):
@@ -568,16 +756,8 @@ def test_data_that_is_missing_malformed_or_too_small(refused, tmp_path):
     folder = write_data(tmp_path, n_train=5000)
     assert "5000" in refused("train", "--data", folder, *FAST)
     write_data(tmp_path)
-    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(b"no IDX file")
-    assert "t10k-images-idx3-ubyte" in refused("train", "--data", folder, *FAST)
-    write_idx(tmp_path / "t10k-images-idx3-ubyte", np.zeros((7, SIDE, SIDE), np.uint8))
-    assert f"7 t10k images but {N_TEST} t10k labels" in refused("train", "--data", folder, *FAST)
-
-
-def test_test_images_of_another_size_are_refused_before_the_training(refused, tmp_path):
-    folder = write_data(tmp_path)
-    write_idx(tmp_path / "t10k-images-idx3-ubyte", np.zeros((N_TEST, 3, 3), np.uint8))
-    assert f"the test images have 9 pixels, the training images {K}" in refused("train", "--data", folder, *FAST)
+    (tmp_path / "t10k-labels-idx1-ubyte").unlink()
+    assert "t10k-labels-idx1-ubyte" in refused("train", "--data", folder, *FAST)  # before it trains
 
 
 def test_a_network_beyond_the_memory(refused, data):
@@ -694,6 +874,23 @@ def test_ctrl_c(run, data, tmp_path, save):
         assert run("evaluate", file, "--data", data)[0] == 0
     else:
         assert err == "fastmlp: interrupted\n"
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_in_an_ensemble(run, data, tmp_path):
+    file, checkpoint = tmp_path / "networks", tmp_path / "run"
+    flags = ["--data", data, "--hidden", "8", "--epochs", "40", "--ensemble", "1000", "--save", file]
+    process = start("train", *flags, "--checkpoint", checkpoint)
+    while not process.stdout.readline().startswith("Network: 2 Epoch: 1 cost="):
+        pass
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    files = f"{checkpoint}-0, {checkpoint}-1"
+    kept = f"{file} holds 2 of 1000 networks; the same command goes on from {files}"
+    assert err == f"fastmlp: interrupted: {kept}\n"
+    assert run("evaluate", file, "--data", data)[0] == 0
+    assert [network.seed for network in fastmlp.load(file).networks] == [0, 1]
 
 
 @pytest.mark.usefixtures("interruptible")

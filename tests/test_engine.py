@@ -74,7 +74,7 @@ class Run(NamedTuple):
 def problem(sizes, n, *, activation="relu", loss="cross_entropy", zeros=0.0, probabilities=False, seed=0):
     """Draw a network and n rows, of whose values a share of `zeros` is zero."""
     rng = np.random.default_rng([seed, n, *sizes])
-    sizes = (*sizes[:-1], sizes[-1] * LOSSES[loss]().outputs_a_target)
+    sizes = (*sizes[:-1], sizes[-1] * LOSSES[loss].outputs_a_target)
     k, m = sizes[0], sizes[-1]
     X = rng.standard_normal((n, k)) * (rng.random((n, k)) >= zeros)
     layers = [rng.standard_normal((k + 1, m)) / np.sqrt(k + 1) for k, m in pairwise(sizes)]
@@ -82,7 +82,7 @@ def problem(sizes, n, *, activation="relu", loss="cross_entropy", zeros=0.0, pro
     values = {
         "classes": lambda: rng.dirichlet(np.ones(m), n),
         "probabilities": lambda: rng.random((n, m)),
-        "values": lambda: rng.standard_normal((n, m // LOSSES[loss]().outputs_a_target)),
+        "values": lambda: rng.standard_normal((n, m // LOSSES[loss].outputs_a_target)),
         "counts": lambda: rng.poisson(2, (n, m)),
     }[LOSSES[loss].targets]()
     arrays = flat(layers), X, values
@@ -120,7 +120,7 @@ def order(problem, epoch):
 def start(problem, optimizer, batch_size, *, n_threads=1, state=None):
     """Set up a run, from the problem's parameters or from where another run ended."""
     state = state or Run(problem.parameters, [np.zeros_like(problem.parameters)] * 2, 0.0, 0)
-    trainer = Trainer(layers_of_problem(problem), LOSSES[problem.loss](), batch_size, n_threads)
+    trainer = Trainer(layers_of_problem(problem), LOSSES[problem.loss], batch_size, n_threads)
     trainer.load(state.parameters, state.moments, state.step)
     trainer.set_optimizer(optimizer)
     return trainer
@@ -300,7 +300,7 @@ def test_the_comparison_notices_a_gradient_that_is_off_by_one_percent(activation
 @pytest.mark.parametrize("sizes", [(100, 65, 64, 10), (20, 64, 32, 3)], ids=str)
 def test_a_step_may_be_cut_before_the_gradient_is_applied(sizes, zeros, assert_close):
     case = problem(sizes, 30, zeros=zeros)
-    trainer = Trainer(layers_of_problem(case), LOSSES[case.loss](), 30, 2, cut_at_gradient=True)
+    trainer = Trainer(layers_of_problem(case), LOSSES[case.loss], 30, 2, cut_at_gradient=True)
     trainer.load(case.parameters, [np.zeros_like(case.parameters)] * 2, 0)
     trainer.set_optimizer(GRADIENT)
     trainer.start_epoch(rows_of(case), order(case, 0))

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOORS = {
     ("fastmlp.network.MLP.fit", "fastmlp.training"): "training stands where a user looks for it",
     ("fastmlp.network.MLP.save", "fastmlp.files"): "likewise",
+    ("fastmlp.ensemble.Ensemble.save", "fastmlp.files.ensemble"): "likewise",
 }
 CYTHON = re.compile(r"^[ \t]*(?:from[ \t]+(fastmlp[\w.]*)[ \t]+c?import|c?import[ \t]+(fastmlp[\w.]*))\b", re.MULTILINE)
 

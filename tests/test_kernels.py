@@ -70,16 +70,16 @@ def losses(name):
     targets = {
         "classes": probabilities,
         "probabilities": lambda rng, n, m: rng.random((n, m), dtype=np.float32),
-        "values": lambda rng, n, m: normal(rng, n, m // LOSSES[name]().outputs_a_target),
+        "values": lambda rng, n, m: normal(rng, n, m // LOSSES[name].outputs_a_target),
         "counts": lambda rng, n, m: rng.poisson(3, (n, m)).astype(np.float32),
     }[LOSSES[name].targets]
-    each = LOSSES[name]().outputs_a_target
+    each = LOSSES[name].outputs_a_target
     reach = 1 if LOSSES[name].targets == "counts" else 5  # of logarithms
     return Kernel(
         "losses",
         lambda rng, n, k, m: (reach * normal(rng, n, each * m), targets(rng, n, each * m)),
         partial(kernels.losses, loss=name),
-        LOSSES[name]().value,
+        LOSSES[name].value,
         summed=lambda n, k, m: 2 * each * m,
         terms=1,
         takes_out=False,

@@ -77,7 +77,7 @@ OTHERS = [
     Quantile(levels=[0.5]),
     Quantile(levels=(0.05, 0.25, 0.75, 0.95)),
 ]
-each_loss = pytest.mark.parametrize("loss", [*(LOSSES[name]() for name in LOSSES), *OTHERS], ids=repr)
+each_loss = pytest.mark.parametrize("loss", [*(LOSSES[name] for name in LOSSES), *OTHERS], ids=repr)
 
 
 def drawn(loss, n=40, m=4, scale=3.0):

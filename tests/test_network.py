@@ -3,6 +3,7 @@
 import copy
 import itertools
 import pickle
+import sys
 import weakref
 
 import numpy as np
@@ -16,7 +17,7 @@ from fastmlp.activations import ACTIVATIONS
 from fastmlp.losses import LOSSES
 
 CLASSIFIERS = [
-    (name, m * loss().outputs_a_target)
+    (name, m * loss.outputs_a_target)
     for (name, loss), m in itertools.product(LOSSES.items(), (1, 2, 10))
     if m >= loss.least_outputs
 ]
@@ -317,6 +318,18 @@ def test_the_same_bits_on_any_number_of_threads(monkeypatch, n_threads):
     np.testing.assert_array_equal(one, several)
 
 
+def test_a_row_takes_few_calls_of_python():
+    """A call takes 0.1 us or more, and a small network's row 1.5 us: what needs more of them was for an epoch."""
+    calls = []
+    net, X = MLP((20, 64, 32, 3)), rows(1, 20)
+    sys.setprofile(lambda frame, event, argument: calls.append(frame.f_code.co_name) if event == "call" else None)
+    try:
+        net.predict(X)
+    finally:
+        sys.setprofile(None)
+    assert len(calls) <= 4, calls
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_no_rows_are_no_answers(loss):
     net = MLP((3, 4, 6), loss=loss)
@@ -399,7 +412,7 @@ def test_the_loss_is_that_of_the_reference(activation, loss, m):
     kinds = {
         "classes": lambda: [generator.integers(0, m, 333), generator.dirichlet(np.ones(m), 333)],
         "probabilities": lambda: [generator.integers(0, 2, (333, m)), generator.random((333, m))],
-        "values": lambda: [generator.normal(size=(333, m // LOSSES[loss]().outputs_a_target))],
+        "values": lambda: [generator.normal(size=(333, m // LOSSES[loss].outputs_a_target))],
         "counts": lambda: [generator.poisson(3, (333, m))],
     }
     for y in kinds[LOSSES[loss].targets]():

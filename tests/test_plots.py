@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fastmlp
 from fastmlp.augment import Affine
 from fastmlp.runs import History
 
 plots = pytest.importorskip("fastmlp.plots", reason="draws with matplotlib", exc_type=ImportError)
 
+LEGEND, _percent = plots.images.LEGEND, plots.images._percent
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -93,10 +95,10 @@ def test_digits_show_the_first_50_with_what_is_said_of_them(tmp_path):
     np.testing.assert_array_equal(shown, images[:50].reshape(50, 8, 8))
     expected = []
     for label, guess, row in zip(labels[:50], predictions, probabilities, strict=False):
-        expected += [f"{guess}" if guess == label else f"{guess}, is {label}", plots._percent(row[guess])]
+        expected += [f"{guess}" if guess == label else f"{guess}, is {label}", _percent(row[guess])]
     assert texts(figure) == expected
     wrong = (labels != predictions)[:50]
-    assert figure.axes[0].get_title(loc="left") == f"The first 50 rows: {wrong.sum()} wrong. {plots.LEGEND}"
+    assert figure.axes[0].get_title(loc="left") == f"The first 50 rows: {wrong.sum()} wrong. {LEGEND}"
     assert drawn(figure, tmp_path).startswith(PNG)
 
 
@@ -126,11 +128,11 @@ def test_worst_mistakes_are_the_surest_wrong_answers_in_order(tmp_path):
     assert len(wrong) > 24
     expected = []
     for i in wrong[:24]:
-        expected += [f"{predictions[i]}, is {labels[i]}", f"{plots._percent(confidence[i])}, row {i}"]
+        expected += [f"{predictions[i]}, is {labels[i]}", f"{_percent(confidence[i])}, row {i}"]
     assert texts(figure) == expected
     shown = [image.get_array() for image in figure.axes[0].images]
     np.testing.assert_array_equal(shown, images[wrong[:24]].reshape(24, 8, 8))
-    title = f"{len(wrong)} of 200 rows are wrong; the 24 surest of them. {plots.LEGEND}"
+    title = f"{len(wrong)} of 200 rows are wrong; the 24 surest of them. {LEGEND}"
     assert figure.axes[0].get_title(loc="left") == title
     assert drawn(figure, tmp_path).startswith(PNG)
 
@@ -247,16 +249,104 @@ def test_distortions_need_images(images, message):
         plots.distortions(images, Affine())
 
 
-def test_write_all_writes_four_pictures(tmp_path):
-    images, labels, _, probabilities = answers(60)
-    folder = tmp_path / "new" / "folder"
-    names = plots.write_all(folder, history([0.5, 0.2]), images, labels, probabilities)
-    assert sorted(names) == [
-        "confusion_matrix.png",
-        "digits.png",
-        "learning_curves.png",
-        "worst_mistakes.png",
+def test_input_gradients_stand_beside_their_images(tmp_path):
+    images, labels, *_ = answers(30)
+    net = fastmlp.MLP((64, 8, 10))
+    gradients = net.input_gradient(images, labels)
+    gradients[3] = 0  # as where the network is quite sure
+    figure = plots.input_gradients(images, labels, gradients)
+    (ax,) = figure.axes
+    assert len(ax.images) == 40  # of 20 rows
+    for i, (image, gradient) in enumerate(zip(images[:20], gradients, strict=False)):
+        ink, drawn_map = ax.images[2 * i : 2 * i + 2]
+        np.testing.assert_array_equal(ink.get_array().ravel(), image)
+        np.testing.assert_array_equal(drawn_map.get_array().ravel(), gradient)
+        assert ink.get_clim() == (images[:20].min(), images[:20].max())
+        largest = np.abs(gradient).max() or 1
+        assert drawn_map.get_clim() == pytest.approx((-largest, largest))  # 0 is white
+        assert [text.get_text() for text in ax.texts[4 * i : 4 * i + 4]] == [
+            f"{labels[i]}",
+            "",
+            "",
+            f"±{np.abs(gradient).max():.2g}",
+        ]
+    assert drawn(figure, tmp_path).startswith(PNG)
+
+
+def test_first_weights_are_pictures_of_units(tmp_path):
+    net = fastmlp.MLP((64, 70, 10))
+    (ax,) = plots.first_weights(net.weights[0]).axes
+    assert ax.get_title(loc="left") == "Weights into the first 60 of 70 units: red positive, blue negative"
+    assert len(ax.images) == 60
+    for unit, picture in enumerate(ax.images):
+        np.testing.assert_array_equal(picture.get_array().ravel(), net.weights[0][:, unit])
+    few = plots.first_weights(net.weights[0][:, :3])
+    assert few.axes[0].get_title(loc="left") == "Weights into 3 units: red positive, blue negative"
+    assert drawn(few, tmp_path).startswith(PNG)
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: plots.first_weights(np.zeros(9)), r"weights must be \(k, m\)"),
+        (lambda: plots.first_weights(np.zeros((20, 3))), "weights, of each unit, must be square"),
+        (lambda: plots.input_gradients(np.zeros((2, 20)), [0, 1], np.zeros((2, 20))), "images must be square"),
+        (lambda: plots.input_gradients(np.zeros((2, 9)), [0, 1], np.zeros((2, 16))), "as many rows and pixels"),
+        (lambda: plots.input_gradients(np.zeros((2, 9)), [0], np.zeros((2, 9))), "as many rows and pixels"),
+        (lambda: plots.spread([], [], 0.9), "accuracies must be"),
+        (lambda: plots.spread([history([0.5])], [0.9, 0.8], 0.9), r"accuracies must be \(1,\), one for each history"),
+    ],
+)
+def test_maps_and_spreads_that_cannot_be_drawn(draw, message):
+    with pytest.raises(ValueError, match=message):
+        draw()
+
+
+def test_the_spread_has_every_networks_curves_and_accuracy(tmp_path):
+    losses = [[0.9, 0.5, 0.1], [0.8, 0.4], [0.7, 0.3, 0.02]]  # the second one has stopped early
+    histories = [
+        history(loss, validation_loss=loss[::-1], validation_accuracy=[0.9 + i / 100] * len(loss))
+        for i, loss in enumerate(losses)
     ]
+    figure = plots.spread(histories, [0.97, 0.98, 0.975], together=0.985)
+    loss, accuracy, test = figure.axes
+    for ax, expected in ((loss, [*losses, *(one[::-1] for one in losses)]), (accuracy, [[90] * 3, [91] * 2, [92] * 3])):
+        for line, values in zip(ax.lines, expected, strict=True):
+            np.testing.assert_array_equal(line.get_xdata(), range(1, len(values) + 1))
+            np.testing.assert_allclose(line.get_ydata(), values)
+    assert loss.get_yscale() == "log"
+    whole, mean, each = test.lines
+    assert (whole.get_ydata()[0], mean.get_ydata()[0]) == (98.5, pytest.approx(97.5))
+    np.testing.assert_allclose(each.get_ydata(), [97, 98, 97.5])
+    words = [[text.get_text() for text in ax.get_legend().get_texts()] for ax in figure.axes]
+    assert words == [
+        ["training: 0.02 to 0.4 at the end", "validation: 0.7 to 0.9 at the end"],
+        ["90.00 to 92.00% at the end"],
+        ["the ensemble: 98.50%", "mean of the networks: 97.50%", "each network"],
+    ]
+    assert drawn(figure, tmp_path).startswith(PNG)
+
+
+def test_the_spread_of_networks_that_were_not_judged():
+    figure = plots.spread([history([0.5]), history([0.6])], [0.5, 0.6], 0.7)
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["Loss", "Accuracy on the test set, %"]
+    assert len(figure.axes[0].lines) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_write_all_writes_what_there_is(count, tmp_path):
+    """Without a model, with a network, with an ensemble."""
+    images, labels, _, probabilities = answers(30)
+    networks = [fastmlp.MLP((64, 8, 10), seed=seed) for seed in range(count)]
+    for network in networks:
+        network.fit(images, labels, epochs=2, verbose=False)
+    model = fastmlp.Ensemble(networks) if count > 1 else networks[0] if count else None
+    folder = tmp_path / "new" / "folder"
+    names = plots.write_all(folder, history([0.5, 0.2]), images, labels, probabilities, model=model)
+    curves = "ensemble.png" if count > 1 else "learning_curves.png"
+    maps = ["input_gradients.png", "first_weights.png"] if count else []
+    assert sorted(names) == sorted(["confusion_matrix.png", "digits.png", "worst_mistakes.png", curves, *maps])
     assert sorted(file.name for file in folder.iterdir()) == sorted(names)
     assert all((folder / name).read_bytes().startswith(PNG) for name in names)
 

@@ -32,7 +32,7 @@ def make_targets(loss, n=N, m=M, seed=1):
     return {
         "classes": rng.dirichlet(np.ones(m), size=n),
         "probabilities": rng.uniform(size=(n, m)),
-        "values": rng.normal(size=(n, m // LOSSES[loss]().outputs_a_target)),
+        "values": rng.normal(size=(n, m // LOSSES[loss].outputs_a_target)),
         "counts": rng.poisson(2, size=(n, m)).astype(float),
     }[LOSSES[loss].targets]
 
@@ -197,7 +197,7 @@ def test_losses_are_those_of_scipy(name, scale):
     logits, targets = scale * make_inputs(50, M), make_targets(name, n=50)
     value, output = SCIPY[name]
     rtol = 1e-9 if name == "focal" else 1e-12  # SciPy's softmax has not the digits of 1 - p
-    np.testing.assert_allclose(LOSSES[name]().value(logits, targets), value(logits, targets), rtol=rtol)
+    np.testing.assert_allclose(LOSSES[name].value(logits, targets), value(logits, targets), rtol=rtol)
     np.testing.assert_allclose(LOSSES[name].output.forward(logits), output(logits), rtol=1e-12)
 
 
@@ -205,12 +205,12 @@ def test_cross_entropies_are_those_of_the_textbook():
     logits, targets = make_inputs(50, M), np.eye(M)[np.arange(50) % M]
     softmax, logistic = (LOSSES[name].output.forward(logits) for name in ("cross_entropy", "binary_cross_entropy"))
     np.testing.assert_allclose(
-        LOSSES["cross_entropy"]().value(logits, targets),
+        LOSSES["cross_entropy"].value(logits, targets),
         -scipy.special.xlogy(targets, softmax).sum(axis=1),
         rtol=1e-12,
     )
     np.testing.assert_allclose(
-        LOSSES["binary_cross_entropy"]().value(logits, targets),
+        LOSSES["binary_cross_entropy"].value(logits, targets),
         -(scipy.special.xlogy(targets, logistic) + scipy.special.xlog1py(1 - targets, -logistic)).sum(axis=1),
         rtol=1e-12,
     )
@@ -218,7 +218,7 @@ def test_cross_entropies_are_those_of_the_textbook():
 
 @pytest.mark.parametrize("name", ["cross_entropy", "binary_cross_entropy"])
 def test_cross_entropies_of_large_logits(name):
-    loss, logits, right, wrong = LOSSES[name](), [[1e5, -1e5]], [[1, 0]], [[0, 1]]
+    loss, logits, right, wrong = LOSSES[name], [[1e5, -1e5]], [[1, 0]], [[0, 1]]
     assert loss.value(logits, right).tolist() == [0]
     assert loss.value(logits, wrong).tolist() == [2e5]
     assert loss.gradient(logits, right).tolist() == [[0, 0]]
@@ -257,8 +257,8 @@ def test_losses_and_gradients_are_those_of_pytorch(torch, loss):
     z = torch.tensor(logits, requires_grad=True)
     rows = torch_row_losses(torch, loss, z, torch.tensor(targets))
     rows.sum().backward()
-    np.testing.assert_allclose(LOSSES[loss]().value(logits, targets), rows.detach().numpy(), rtol=1e-12)
-    np.testing.assert_allclose(LOSSES[loss]().gradient(logits, targets), z.grad.numpy(), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(LOSSES[loss].value(logits, targets), rows.detach().numpy(), rtol=1e-12)
+    np.testing.assert_allclose(LOSSES[loss].gradient(logits, targets), z.grad.numpy(), rtol=1e-12, atol=1e-14)
 
 
 def test_softmax_cross_entropy_of_labels_is_pytorchs(torch):
@@ -442,10 +442,7 @@ def test_everything_is_float64_and_leaves_its_arguments_alone(dtype):
             *(g for gs in reference.gradients(*network, array, labels, **names)[1:] for g in gs),
             *(f(array) for a in ACTIVATIONS.values() for f in (a.forward, a.derivative)),
             *(loss.output.forward(array) for loss in LOSSES.values()),
-            *(
-                loss.value(array, array[:, : 3 // loss.outputs_a_target])
-                for loss in (kind() for kind in LOSSES.values())
-            ),
+            *(loss.value(array, array[:, : 3 // loss.outputs_a_target]) for loss in LOSSES.values()),
         ]
 
     array, labels = np.array([[1, -2, 3], [0, 5, -1], [1, 1, 2]], dtype), np.array([2, 0, 1])

@@ -13,7 +13,7 @@ def problem(sizes, n, loss="cross_entropy"):
     X = rng.normal(size=(n, sizes[0])).astype(np.float32)
     if LOSSES[loss].targets == "classes":
         return X, rng.integers(0, sizes[-1], n)
-    return X, rng.random((n, sizes[-1] // LOSSES[loss]().outputs_a_target)).astype(np.float32)
+    return X, rng.random((n, sizes[-1] // LOSSES[loss].outputs_a_target)).astype(np.float32)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -26,6 +26,8 @@ class ProgressBar(Callback):
     ----------
     every : int, optional
         A line every so many epochs; lines at least half a second apart by default.
+    label : str, default ""
+        What each line, and the bar, begins with.
 
     Examples
     --------
@@ -38,8 +40,9 @@ class ProgressBar(Callback):
     Epoch: 15 cost=... seconds=...
     """
 
-    def __init__(self, every: int | None = None) -> None:
+    def __init__(self, every: int | None = None, *, label: str = "") -> None:
         self.every = None if every is None else checks.integer("every", every, least=1)
+        self.label = label
         self._bar: Any = None
         self._told = 0
         self._told_at = -math.inf
@@ -52,7 +55,9 @@ class ProgressBar(Callback):
     def on_batches(self, progress: Progress) -> None:
         """Move the bar."""
         if self._bar is not None:
-            self._bar.set_description(f"Epoch {len(progress.history.loss) + 1}/{progress.epochs}", refresh=False)
+            self._bar.set_description(
+                f"{self.label}Epoch {len(progress.history.loss) + 1}/{progress.epochs}", refresh=False
+            )
             if progress.batch <= self._bar.n:  # a new epoch; tqdm's reset would draw the bar for each
                 self._bar.update(-self._bar.n)
             self._bar.update(progress.batch - self._bar.n)
@@ -78,7 +83,7 @@ class ProgressBar(Callback):
         self._told, self._told_at = len(history.loss), time.perf_counter()
         if self._bar is not None:
             self._bar.clear()
-        print(epoch_line(history), flush=True)
+        print(self.label + epoch_line(history), flush=True)
         if self._bar is not None:
             self._bar.refresh()
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from fastmlp.datasets.idx import read_idx
 from fastmlp.errors import FileFormatError
 
-__all__ = ["load_mnist"]
+__all__ = ["find_mnist", "load_mnist"]
 
 _BUILT_IN = os.path.join(os.path.dirname(__file__), "mnist")
 _SHA256 = {
@@ -99,6 +99,27 @@ def load_mnist(
     other = _read(path, f"{'train' if prefix == 't10k' else 't10k'}-labels-idx1-ubyte", "labels")
     n_classes = 1 + max(int(labels.max(initial=0)), int(other.max(initial=0)))
     return X, np.eye(n_classes, dtype=np.float32)[y]
+
+
+def find_mnist(split: str, path: str | os.PathLike[str]) -> tuple[str, str]:
+    """Return the names of the files of images and labels that `load_mnist` would read; they are not opened.
+
+    Raises
+    ------
+    FileNotFoundError
+        ``path`` or a file in it does not exist.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from fastmlp.datasets.digits import find_mnist
+    >>> find_mnist("test", tempfile.mkdtemp())  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    FileNotFoundError: ... holds neither t10k-images-idx3-ubyte nor t10k-images.idx3-ubyte, with or without .gz
+    """
+    prefix, _ = _SPLITS[split]
+    folder = os.fspath(path)
+    return _find(folder, f"{prefix}-images-idx3-ubyte"), _find(folder, f"{prefix}-labels-idx1-ubyte")
 
 
 def _read(path: str | os.PathLike[str] | None, name: str, kind: str) -> npt.NDArray[np.uint8]:

@@ -14,6 +14,7 @@ cdef class Rows:
     cdef readonly Py_ssize_t n, k
     cdef readonly bint listed, masked   # in a batch
     cdef readonly bint made             # as a batch is gathered
+    cdef bint sparse, searched          # how X came; whether its zeros were looked for
     cdef Distortion distortion          # of images; or None
     cdef fm_noise noise                 # without a key: an epoch has one
     cdef Py_ssize_t longest             # row of lists, where their entries may be dropped
@@ -29,6 +30,7 @@ cdef class Rows:
     cdef const float[:, ::1] targets
     cdef const float[::1] weights
     cdef list_sparse(self, const int64_t[::1] begin, const int32_t[::1] columns, const float[::1] values)
+    cdef share(self, Rows other)
     cdef start_lists(self, Py_ssize_t room)
     cdef list_dense(self, X, int n_threads)
     cdef check(self, Py_ssize_t k, Py_ssize_t m, Py_ssize_t outputs_a_target, bint labelled)

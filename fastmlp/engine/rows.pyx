@@ -36,8 +36,8 @@ cdef class Rows:
 
     Parameters
     ----------
-    X : array (n, k), or fastmlp.sparse.SparseRows
-        Of an array's real numbers, read as float32.
+    X : array (n, k), fastmlp.sparse.SparseRows, or Rows
+        Of an array's real numbers, read as float32. Of other rows that it `suits`, what they have made of theirs.
     units : int
         Of the layer that reads them.
     n_threads : int
@@ -58,21 +58,25 @@ cdef class Rows:
     def __init__(self, X, Py_ssize_t units, int n_threads, labels=None, targets=None, weights=None,
                  Distortion distortion=None, double dropout=0, double noise=0):
         cdef Py_ssize_t i
-        self.n, self.k = X.shape
+        self.n, self.k = (X.n, X.k) if isinstance(X, Rows) else X.shape
         self.block, self.blocks = FM_PANEL, panels_of(self.k)
         self.buffers = Buffers()
+        self.sparse = hasattr(X, "begin")
+        self.searched = not self.sparse and worth_skipping(self.k, units) and distortion is None and noise == 0
         self.labels, self.targets, self.weights = labels, targets, weights
         for array in (labels, targets, weights):
             if array is not None and len(array) != self.n:
                 raise ValueError(f"labels, targets and weights must have {self.n} rows, not {len(array)}")
-        if hasattr(X, "begin"):
+        if isinstance(X, Rows):
+            self.share(X)
+        elif self.sparse:
             if sparse_enough(len(X.values), self.n, self.k):
                 self.list_sparse(X.begin, X.columns, X.values)
             else:
                 X = X.dense(0, self.n)
-        elif worth_skipping(self.k, units) and distortion is None and noise == 0:
+        elif self.searched:
             self.list_dense(X, n_threads)
-        if not self.listed:
+        if not (self.listed or isinstance(X, Rows)):
             self.X = np.require(X, np.float32, "CA")
         self.distortion, self.noise = distortion, make_noise(dropout, noise)
         self.made = distortion is not None or noise > 0 or (dropout > 0 and not self.listed)
@@ -83,6 +87,17 @@ cdef class Rows:
             for i in range(self.n):
                 self.longest = max(self.longest, self.begin[(i + 1) * (self.blocks + 1) - 1]
                                    - self.begin[i * (self.blocks + 1)])
+
+    def suits(self, Py_ssize_t units, distortion, double noise):
+        """Whether rows that are to be so would make of X what these have made of it."""
+        return self.sparse or self.searched == (worth_skipping(self.k, units) and distortion is None and noise == 0)
+
+    cdef share(self, Rows other):
+        """Read X as another one has it."""
+        self.buffers, self.X, self.sparse, self.searched = other.buffers, other.X, other.sparse, other.searched
+        self.block, self.blocks, self.n_entries = other.block, other.blocks, other.n_entries
+        self.entries, self.begin, self.listed = other.entries, other.begin, other.entries != NULL
+        self.masked = self.searched and not self.listed and worth_masking(self.n_entries, self.n, self.k)
 
     cdef start_lists(self, Py_ssize_t room):
         """Room for so many entries."""

@@ -1,5 +1,6 @@
 """Networks in files: `save` and `load`."""
 
-from fastmlp.files.network import load, save
+from fastmlp.files.loading import load
+from fastmlp.files.network import save
 
 __all__ = ["load", "save"]

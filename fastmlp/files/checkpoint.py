@@ -109,9 +109,9 @@ def load(path: str, loss: str | Loss | None = None) -> tuple[MLP, SavedRun]:
     fastmlp.errors.FileFormatError: /dev/null (0 bytes): is no safetensors file: ...
     """
     with reading(path) as stream:
-        network = read(stream, {"loss": loss})
-        stream.seek(0)
-        fields, tensors = _read_run(stream)
+        header = safetensors.read_header(stream)
+        network = read(stream, header, {"loss": loss})
+        fields, tensors = _read_run(stream, header)
         first, second = (tensors.pop(f"moments.{i}", np.empty(0, np.float32)) for i in range(2))
         if not first.shape == second.shape == network.parameters.shape:
             raise ValueError(f"tensors '{RUN}.moments' must be two, of {network.parameters.size} values")
@@ -134,9 +134,9 @@ def load(path: str, loss: str | Loss | None = None) -> tuple[MLP, SavedRun]:
     return network, SavedRun(columns, fields["optimizer"], fields["changes"], callbacks)
 
 
-def _read_run(stream: BufferedIOBase) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read_run(stream: BufferedIOBase, header: safetensors.Header) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the fields of the run, and its tensors."""
-    metadata, tensors = safetensors.read_header(stream)
+    metadata, tensors = header
     if RUN not in metadata:
         raise ValueError(f"metadata key {RUN!r} is missing: it is a network without a run; fastmlp.load reads it")
     try:

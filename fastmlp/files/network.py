@@ -20,11 +20,11 @@ from fastmlp.files import safetensors
 from fastmlp.files.atomic import replacing
 from fastmlp.files.sequential import NORMALISATION, Dense, dense_layers
 from fastmlp.layers import Layer, layers_of, views
-from fastmlp.losses import LOSSES, Custom, Loss, loss_of, short
+from fastmlp.losses import LOSSES, Custom, Loss
 from fastmlp.network import MLP
 from fastmlp.normalisation import fold as fold_in
 
-__all__ = ["RUN", "contents", "load", "read", "reading", "save"]
+__all__ = ["RUN", "contents", "read", "reading", "save"]
 
 
 _FORMAT = 1
@@ -126,74 +126,6 @@ def contents(network: MLP, values: Float32, *, fold: bool = False) -> tuple[dict
     return tensors, {"fastmlp": json.dumps({**fields, "crc32": crc32})}
 
 
-def load(
-    path: str | bytes | os.PathLike[str],
-    *,
-    activation: str | Sequence[str] | None = None,
-    loss: str | Loss | None = None,
-) -> MLP:
-    """Load a network that ``save`` wrote, or the dense layers that PyTorch or another program wrote.
-
-    Nothing in the file is executed, and no more memory is used than a network of the file's size takes.
-
-    Parameters
-    ----------
-    path
-        The file, in the safetensors format. One that ``save`` did not write must hold the tensors of dense layers and
-        no others: weights (m, k) and biases (m,), of float64, float32, float16 or bfloat16, with names that differ in
-        their numbers and end in ``weight`` and ``bias``, as ``"0.weight"`` or ``"net.fc1.bias"``. The numbers, in
-        order, may have gaps, which ``ReLU``, ``Dropout`` and ``Flatten`` leave in the names of a ``Sequential``.
-        Where a layer has no bias, it is 0. Between them may stand those of ``BatchNorm1d``, one after each layer but
-        the last, with the momentum and the epsilon that PyTorch gives it.
-    activation
-        Of the hidden layers, or of each: such a file does not say it. For a file of ``save`` it may be left out.
-    loss
-        Likewise; default ``"cross_entropy"``.
-
-    Returns
-    -------
-    MLP
-        A network that computes the same bits as the one that was saved; or, of another program's file, the same
-        function.
-
-    Raises
-    ------
-    TypeError, ValueError
-        The path is none; activation or loss is unknown, or not what the file says.
-    FileFormatError
-        The file is not a safetensors file, not a network, or damaged: the message names the key and what is wrong.
-    OSError
-        The file cannot be read; ``FileNotFoundError`` when there is none.
-
-    Examples
-    --------
-    >>> import os, tempfile
-    >>> import numpy as np
-    >>> import fastmlp
-    >>> network = fastmlp.MLP((4, 3, 2), activation="tanh", seed=1)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = os.path.join(folder, "small.safetensors")
-    ...     network.save(path)
-    ...     loaded = fastmlp.load(path)
-    >>> loaded.activation, np.array_equal(loaded.parameters, network.parameters)
-    ('tanh', True)
-    """
-    path = checks.path("path", path)
-    given: dict[str, Any] = {}
-    if activation is not None:
-        given["activation"] = checks.one_or_each("activation", activation, ACTIVATIONS, None, "hidden layers")
-    if loss is not None:
-        given["loss"] = short(loss_of(loss))
-    with reading(path) as stream:
-        network = read(stream, given)
-    if activation is not None:
-        checks.one_or_each("activation", activation, ACTIVATIONS, len(network.layers) - 1, "hidden layers")
-    for name, value in given.items():
-        if value != getattr(network, name):
-            raise ValueError(f"{name} must be {getattr(network, name)!r}, as {path} says, or left out; not {value!r}")
-    return network
-
-
 @contextlib.contextmanager
 def reading(path: str) -> Iterator[BufferedIOBase]:
     """Open a file; a ValueError within the block becomes a FileFormatError that names it.
@@ -215,23 +147,23 @@ def reading(path: str) -> Iterator[BufferedIOBase]:
             raise FileFormatError(f"{path} ({size} bytes): {error}") from error
 
 
-def read(stream: BufferedIOBase, given: dict[str, Any]) -> MLP:
-    """Return the network in a file; what another program's does not say is `given`.
+def read(stream: BufferedIOBase, header: safetensors.Header, given: dict[str, Any]) -> MLP:
+    """Return the network in a file with such a header; what another program's does not say is `given`.
 
     Examples
     --------
     >>> import tempfile
     >>> import fastmlp
     >>> from fastmlp.files.network import contents, read
-    >>> from fastmlp.files.safetensors import write
+    >>> from fastmlp.files.safetensors import read_header, write
     >>> network = fastmlp.MLP((4, 3, 2))
     >>> with tempfile.TemporaryFile() as stream:
     ...     write(stream, *contents(network, network.parameters))
     ...     _ = stream.seek(0)
-    ...     read(stream, {}).layer_sizes
+    ...     read(stream, read_header(stream), {}).layer_sizes
     (4, 3, 2)
     """
-    metadata, tensors = safetensors.read_header(stream)
+    metadata, tensors = header
     if RUN in metadata:
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(RUN)}
     if "fastmlp" not in metadata:
@@ -339,7 +271,7 @@ def _loss(field: str | dict[str, Any], given: str | Loss | None) -> str | Loss:
     if not isinstance(name, str) or name not in LOSSES:
         raise ValueError(f"metadata key 'loss' must name one of {', '.join(LOSSES)}, got {name!r:.80}")
     try:
-        return LOSSES[name](**parameters)
+        return type(LOSSES[name])(**parameters)
     except TypeError as error:
         raise ValueError(f"metadata key 'loss' must have the parameters of {name}: {error}") from error
 

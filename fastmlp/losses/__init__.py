@@ -32,10 +32,13 @@ __all__ = [
     "short",
 ]
 
-# Those that a name is enough for.
-LOSSES: dict[str, type[Loss]] = {
+# Those that a name is enough for, with their default parameters.
+LOSSES: dict[str, Loss] = {
     loss.name: loss
-    for loss in (CrossEntropy, BinaryCrossEntropy, SquaredError, Focal, AbsoluteError, Huber, Quantile, Poisson)
+    for loss in (
+        *(CrossEntropy(), BinaryCrossEntropy(), SquaredError(), Focal()),
+        *(AbsoluteError(), Huber(), Quantile(), Poisson()),
+    )
 }
 
 
@@ -48,7 +51,7 @@ def loss_of(loss: object) -> Loss:
     >>> loss_of("huber")
     Huber(delta=1.0)
     """
-    return loss if isinstance(loss, Loss) else LOSSES[checks.one_of("loss", loss, LOSSES)]()
+    return loss if isinstance(loss, Loss) else LOSSES[checks.one_of("loss", loss, LOSSES)]
 
 
 def short(loss: Loss) -> str | Loss:
@@ -60,4 +63,4 @@ def short(loss: Loss) -> str | Loss:
     >>> short(Huber()), short(Huber(delta=2))
     ('huber', Huber(delta=2.0))
     """
-    return loss.name if loss.name in LOSSES and loss == LOSSES[loss.name]() else loss
+    return loss.name if loss == LOSSES.get(loss.name) else loss

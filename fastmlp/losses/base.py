@@ -1,6 +1,8 @@
 """What a loss is, and what the logits mean that it judges."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -38,6 +40,8 @@ class Output(NamedTuple):
         logits (n, m) -> probabilities or values, (n, m), in float64.
     decide : callable
         float32 logits (n, m) -> what the network says of each row: labels (n,), or answers or values (n, m).
+    pool : callable
+        Logits (n, m) of several networks -> logits of the mean of their outputs, (n, m), in float64.
     is_probability : bool
         Whether `forward` gives probabilities.
 
@@ -49,11 +53,14 @@ class Output(NamedTuple):
     [[0.5, 0.5]]
     >>> SOFTMAX.decide(np.float32([[0, 1], [3, 2]])).tolist()
     [1, 0]
+    >>> np.exp(SOFTMAX.pool([[[0, 1000]], [[0, 0]]])).tolist()
+    [[0.25, 0.75]]
     """
 
     name: str
     forward: Callable[[ArrayLike], Float64]
     decide: Callable[[Float32], NDArray[Any]]
+    pool: Callable[[Sequence[Float32]], Float64]
     is_probability: bool = True
 
 
@@ -62,16 +69,53 @@ def _exponential(logits: Float32) -> Float32:
         return np.exp(logits)
 
 
+def _log_mean(logarithms: Iterable[Float64]) -> Float64:
+    """Return the logarithm of the mean of numbers by theirs: also of probabilities that are 0 in any float."""
+    each = list(logarithms)
+    return np.asarray(reduce(np.logaddexp, each) - math.log(len(each)))
+
+
+def _log_logistic(logits: ArrayLike) -> Float64:
+    return np.asarray(-np.logaddexp(0, -float64(logits)))
+
+
+def _pool_logistic(each: Sequence[Float32]) -> Float64:
+    yes, no = _log_mean(map(_log_logistic, each)), _log_mean(_log_logistic(-float64(z)) for z in each)
+    return np.asarray(yes - no)
+
+
 # One of m classes.
-SOFTMAX = Output("softmax", forward=lambda z: np.exp(log_softmax(z)), decide=lambda z: z.argmax(axis=1))
+SOFTMAX = Output(
+    "softmax",
+    forward=lambda z: np.exp(log_softmax(z)),
+    decide=lambda z: z.argmax(axis=1),
+    pool=lambda each: _log_mean(map(log_softmax, each)),
+)
 
 # Answers to m questions, yes from probabilities above 0.5 on: logits above 0.
-LOGISTIC = Output("logistic", ACTIVATIONS["logistic"].forward, decide=lambda z: (z > 0).astype(np.int64))
+LOGISTIC = Output(
+    "logistic",
+    forward=ACTIVATIONS["logistic"].forward,
+    decide=lambda z: (z > 0).astype(np.int64),
+    pool=_pool_logistic,
+)
 
 # Rates, of which the logits are the logarithms.
-EXPONENTIAL = Output("exponential", lambda z: np.exp(float64(z)), decide=_exponential, is_probability=False)
+EXPONENTIAL = Output(
+    "exponential",
+    forward=lambda z: np.exp(float64(z)),
+    decide=_exponential,
+    pool=lambda each: _log_mean(map(float64, each)),
+    is_probability=False,
+)
 
-IDENTITY = Output("identity", ACTIVATIONS["identity"].forward, decide=lambda z: z, is_probability=False)
+IDENTITY = Output(
+    "identity",
+    forward=ACTIVATIONS["identity"].forward,
+    decide=lambda z: z,
+    pool=lambda each: np.asarray(reduce(np.add, map(float64, each)) / len(each)),
+    is_probability=False,
+)
 
 
 class Loss:

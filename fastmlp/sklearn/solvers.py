@@ -28,7 +28,7 @@ from fastmlp.runs import History
 from fastmlp.sklearn import inputs
 from fastmlp.sklearn.convergence import Convergence, Validation
 from fastmlp.sklearn.inputs import Fingerprint
-from fastmlp.training import checked_callbacks
+from fastmlp.training.jobs import checked_callbacks
 from fastmlp.training.lbfgs import Objective, minimize
 from fastmlp.training.loop import Run
 from fastmlp.training.state import first_state

@@ -18,7 +18,7 @@ def targets_of(loss, labels, m):
     """Return labels, or rows that are one-hot, as the loss takes them, and how many outputs there are for them."""
     if LOSSES[loss].targets == "classes":
         return labels, m
-    return np.eye(m)[labels], m * LOSSES[loss]().outputs_a_target
+    return np.eye(m)[labels], m * LOSSES[loss].outputs_a_target
 
 
 # ---- It learns

@@ -10,7 +10,7 @@ import pytest
 
 from fastmlp import MLP
 from fastmlp.callbacks import Callback
-from fastmlp.training import _RUNNING
+from fastmlp.training.jobs import _RUNNING
 
 X, Y = np.eye(4, dtype=np.float32), np.arange(4) % 2
 RUNNING = "fit is already running on this network"

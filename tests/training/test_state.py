@@ -17,7 +17,8 @@ import fastmlp
 from fastmlp import MLP, SGD, Adam, DivergenceError, threads
 from fastmlp import training as package
 from fastmlp.callbacks import Callback
-from fastmlp.training import _RUNNING, loop
+from fastmlp.training import loop
+from fastmlp.training.jobs import _RUNNING
 from fastmlp.training.loop import orders
 from fastmlp.training.state import commit
 

@@ -125,14 +125,19 @@ def directory(text: str) -> str:
     return text
 
 
-def add_noise(train: argparse.ArgumentParser) -> None:
-    for name, kind, metavar, what in (
-        ("--dropout", numbers, "X[,X...]", "share of hidden units left out, or that of each hidden layer"),
-        ("--input-dropout", number, "X", "share of pixels left out"),
-        ("--noise", numbers, "X[,X...]", "deviation of noise before each activation, or of each"),
-        ("--input-noise", number, "X", "deviation of noise on the pixels"),
-    ):
-        train.add_argument(name, type=kind, default=0.0, metavar=metavar, help=f"{what} in training (default: none)")
+def add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        type=data,
+        default="mnist",
+        metavar="mnist|DIRECTORY",
+        help="MNIST itself, or a directory with four files named as MNIST's (default: %(default)s)",
+    )
+
+
+def path_of(data: str) -> str | None:
+    """Return what `load_mnist` takes for a value of ``--data``."""
+    return None if data == "mnist" else data
 
 
 def _takes_files(folder: Path) -> bool:

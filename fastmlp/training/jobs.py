@@ -1,0 +1,273 @@
+"""What `fit` asks of its arguments, and what it makes of them: an engine, and the loop around it."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastmlp import checks, threads
+from fastmlp.augment import PIXEL, Distortion
+from fastmlp.callbacks import Callback, Checkpoint, Progress, ProgressBar
+from fastmlp.engine.rows import Rows
+from fastmlp.engine.trainer import Trainer
+from fastmlp.layers import engine_layers
+from fastmlp.losses import Custom, loss_of
+from fastmlp.network import MLP
+from fastmlp.optimizers import Optimizer, checked_optimizer
+from fastmlp.rows import Targets
+from fastmlp.runs import History, Listener, SavedRun
+from fastmlp.schedules import try_rates
+from fastmlp.training.data import Data, Once, checked_data
+from fastmlp.training.loop import PythonLoss, Run, orders
+from fastmlp.training.resume import go_on, saved_run
+from fastmlp.training.state import first_state
+from fastmlp.training.validation import Metric
+
+__all__ = ["Job", "alone", "checked_callbacks", "defaults", "engine_rows", "prepare", "train"]
+
+
+# The calls of fit that run, by process (a child that is forked meanwhile has none) and network.
+_RUNNING: dict[tuple[int, int], object] = {}
+
+
+class Job(NamedTuple):
+    """A call of `fit` whose arguments are checked.
+
+    Attributes
+    ----------
+    progress : Progress
+        With the network.
+    data : Data
+    batch_size : int
+    shuffle : bool
+    saved : (MLP, SavedRun) or None
+        What it goes on from.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> from fastmlp.training.jobs import Job, defaults, prepare
+    >>> isinstance(prepare(fastmlp.MLP((2, 2)), [[0, 1], [1, 0]], [0, 1], **defaults()), Job)
+    True
+    """
+
+    progress: Progress
+    data: Data
+    batch_size: int
+    shuffle: bool
+    saved: tuple[MLP, SavedRun] | None
+
+
+def defaults() -> dict[str, Any]:
+    """Return the arguments of `MLP.fit` that have defaults.
+
+    Examples
+    --------
+    >>> from fastmlp.training.jobs import defaults
+    >>> defaults()["epochs"]
+    15
+    """
+    parameters = inspect.signature(MLP.fit).parameters.values()
+    return {one.name: one.default for one in parameters if one.kind is one.KEYWORD_ONLY}
+
+
+def alone(network: MLP, train: Callable[[], History]) -> History:
+    """Train a network that nobody else trains.
+
+    Raises
+    ------
+    RuntimeError
+        Somebody does.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> from fastmlp.training.jobs import alone
+    >>> alone(fastmlp.MLP((2, 2)), lambda: fastmlp.training.History(loss=[0.5]))
+    History(epochs=1, loss=0.5000)
+    """
+    key, call = (os.getpid(), id(network)), object()
+    try:
+        if _RUNNING.setdefault(key, call) is not call:
+            raise RuntimeError("fit is already running on this network, in another thread or around this callback")
+        return train()
+    finally:
+        # Without a call: Python would handle a signal there, and the network would be in training for ever.
+        if key in _RUNNING and _RUNNING[key] is call:
+            del _RUNNING[key]
+
+
+def prepare(
+    network: MLP,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    epochs: int,
+    batch_size: int,
+    optimizer: Optimizer | None,
+    validation_data: tuple[ArrayLike, ArrayLike] | None,
+    sample_weight: ArrayLike | None,
+    class_weight: Mapping[int, float] | str | None,
+    metrics: Mapping[str, Metric] | Sequence[Metric] | None,
+    augment: Distortion | None,
+    shuffle: bool,
+    callbacks: Sequence[Listener],
+    resume: str | bytes | os.PathLike[str] | None,
+    verbose: bool | int,
+    rows: ArrayLike | None = None,
+    once: Once | None = None,
+) -> Job:
+    """Check the arguments of `fit`, all shapes before any value, and change nothing.
+
+    Of the rows, the network is to learn from these, by their numbers.
+
+    Examples
+    --------
+    `fastmlp.fit_many` does so for all networks, and then trains them:
+
+    >>> import fastmlp
+    >>> nets = [fastmlp.MLP((2, 2), seed=seed) for seed in (0, 1)]
+    >>> fastmlp.fit_many(nets, [[0, 1], [1, 0]], [0, 1], epochs=3, verbose=False)  # doctest: +ELLIPSIS
+    [History(epochs=3, loss=...), History(epochs=3, loss=...)]
+    """
+    epochs = checks.integer("epochs", epochs, least=1)
+    batch_size = checks.integer("batch_size", batch_size, least=1)
+    shuffle = checks.boolean("shuffle", shuffle)
+    optimizer = checked_optimizer(optimizer)
+    listeners, verbose = checked_callbacks(callbacks), checks.verbosity(verbose)
+    if verbose:
+        listeners = [*listeners, ProgressBar(None if verbose is True else verbose)]
+    network._require_finite()
+    network._require_writable()
+    saved = None if resume is None else saved_run(checks.path("resume", resume), network, optimizer)
+    data = checked_data(
+        network,
+        X,
+        y,
+        rows,
+        sample_weight=sample_weight,
+        class_weight=class_weight,
+        validation_data=validation_data,
+        metrics=metrics,
+        augment=augment,
+        shuffle=shuffle,
+        once=once,
+    )
+    progress = _progress(network, data, epochs, batch_size, optimizer=optimizer, callbacks=listeners)
+    return Job(progress, data, batch_size, shuffle, saved)
+
+
+def checked_callbacks(callbacks: object) -> Sequence[Callback]:
+    """Return callbacks in the order in which they are told.
+
+    Each checkpoint has what the others make of an epoch, and is there when the epoch's line says that it is done.
+
+    Examples
+    --------
+    >>> from fastmlp.training.jobs import checked_callbacks
+    >>> checked_callbacks(())
+    []
+    """
+    if not isinstance(callbacks, Sequence):
+        raise TypeError(f"callbacks must be a sequence of fastmlp.callbacks.Callback, not {callbacks!r:.80}")
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise TypeError(f"callbacks must hold instances of fastmlp.callbacks.Callback, not {callback!r:.80}")
+    return sorted(callbacks, key=lambda callback: (isinstance(callback, ProgressBar), isinstance(callback, Checkpoint)))
+
+
+def _progress(
+    network: MLP, data: Data, epochs: int, batch_size: int, *, optimizer: Optimizer, callbacks: Sequence[Callback]
+) -> Progress:
+    """Where training stands before it begins: a history of no epoch yet, with a column for all that there will be."""
+    n_batches = -(-data.n // batch_size)
+    try_rates(optimizer.learning_rate, epochs * n_batches)
+    judged = [] if data.validation is None else data.validation.names
+    history = History({name: [] for name in ("loss", *judged, "learning_rate", "seconds")})
+    return Progress(network, history, epochs=epochs, n_batches=n_batches, optimizer=optimizer, callbacks=callbacks)
+
+
+def engine_rows(job: Job, others: Sequence[Rows] = ()) -> Rows:
+    """Return the rows of a job as the engine reads them; from others of the same X, what these have made of it.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> from fastmlp.training.jobs import defaults, engine_rows, prepare
+    >>> engine_rows(prepare(fastmlp.MLP((2, 2)), [[0, 1], [1, 0]], [0, 1], **defaults())).n
+    2
+    """
+    network, data = job.progress.network, job.data
+    units, dropout, noise = network.layers[0].units, network.input_dropout, network.input_noise
+    like = next((rows for rows in others if rows.suits(units, data.distortion, noise)), None)
+    labels, values = (None, None) if loss_of(network.loss).code is None else data.targets
+    n_threads = threads.choose(network.n_threads, _phase_seconds(job))
+    X = data.X if like is None else like
+    return Rows(X, units, n_threads, labels, values, data.weights, data.distortion, dropout, noise)
+
+
+def train(job: Job, rows: Rows) -> History:
+    """Build the engine, and run it.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> from fastmlp.training.jobs import defaults, engine_rows, prepare, train
+    >>> job = prepare(fastmlp.MLP((2, 2)), [[0, 1], [1, 0]], [0, 1], **{**defaults(), "epochs": 3, "verbose": False})
+    >>> train(job, engine_rows(job))  # doctest: +ELLIPSIS
+    History(epochs=3, loss=...)
+    """
+    progress = job.progress
+    if job.saved is not None:
+        go_on(progress, *job.saved)
+    network, history = progress.network, progress.history
+    state = first_state(network, progress.optimizer)
+    trainer = _trainer(job)
+    trainer.load(network._values, state.moments, state.step)
+    if state.averages is not None:
+        trainer.load_averages(state.averages, state.averaged)
+    loss = _python_loss(network, job.data.targets)
+    run = Run(trainer, progress, rows=rows, state=state, validation=job.data.validation, loss=loss)
+    network._history = history
+    epochs = max(0, progress.epochs - len(history.loss))
+    run.train(islice(_orders(job, state.epoch), epochs))
+    return history
+
+
+def _orders(job: Job, epoch: int) -> Iterator[NDArray[np.int64]]:
+    """The rows to learn from in the order of this epoch and of those after it."""
+    found, chosen = orders(job.data.n, job.progress.network.seed, epoch, job.shuffle), job.data.chosen
+    return found if chosen is None else (chosen[order] for order in found)
+
+
+def _python_loss(network: MLP, targets: Targets) -> PythonLoss | None:
+    """What a loss in Python says of rows, by their numbers."""
+    loss = network.loss
+    return (lambda logits, rows: loss.evaluated(logits, targets.given[rows])) if isinstance(loss, Custom) else None
+
+
+def _trainer(job: Job) -> Trainer:
+    """The engine for its batches."""
+    network, batch_size = job.progress.network, min(job.batch_size, job.data.n)
+    if network.batch_norm and batch_size == 1:
+        raise ValueError(
+            f"batch_size must be at least 2 with batch_norm, and X have 2 rows: got batch_size={job.batch_size} for "
+            f"{job.data.n}; one row is its own mean"
+        )
+    loss = loss_of(network.loss)
+    in_engine = None if loss.code is None else loss
+    n_threads = threads.choose(network.n_threads, _phase_seconds(job))
+    return Trainer(engine_layers(network.layers), in_engine, batch_size, n_threads, max_norm=network.max_norm)
+
+
+def _phase_seconds(job: Job) -> float:
+    """Time of one thread for a phase of a step, at a guess."""
+    network, batch_size = job.progress.network, min(job.batch_size, job.data.n)
+    seconds = threads.phase_seconds(batch_size, network.parameters.size, len(network.layers))
+    return seconds if job.data.distortion is None else max(seconds, batch_size * job.data.X.shape[1] * PIXEL)
