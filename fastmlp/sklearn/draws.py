@@ -35,6 +35,6 @@ def random_state(seed: Any) -> Iterator[np.random.RandomState]:
     with suppress(IndexError):
         random = _IDLE.pop()
     random = random or np.random.RandomState()
-    random.seed(seed)
+    random.seed(int(seed))
     yield random
     _IDLE.append(random)

@@ -76,9 +76,9 @@ def load(kind: type[Any], path: str | bytes | os.PathLike[str]) -> Any:
     fastmlp.errors.FileFormatError: ...: metadata key 'fastmlp.sklearn' is missing: it is a network alone; ...
     """
     with reading(checks.path("path", path)) as stream:
-        network = read(stream, {})
-        stream.seek(0)
-        fields = _fields(safetensors.read_header(stream).metadata, kind)
+        header = safetensors.read_header(stream)
+        fields = _fields(header.metadata, kind)
+        network = read(stream, header, {})
         try:
             return _made(kind, network, fields["parameters"], fields["records"])
         except (TypeError, KeyError, AttributeError) as error:
