@@ -63,7 +63,7 @@ def _status(argv: Sequence[str] | None) -> int:
         return fail(2, f"error: {reason(error)}")
     except MemoryError as error:
         return fail(2, f"error: not enough memory: {error}")
-    except (ValueError, ImportError, fastmlp.DivergenceError, RankError) as error:
+    except (ValueError, ImportError, fastmlp.DivergenceError, fastmlp.FitError, RankError) as error:
         return fail(2, f"error: {error}")
     finally:
         # Python flushes once more when it exits: what cannot be written now goes into nothing then

@@ -77,6 +77,25 @@ def is_finite(const float[::1] x):
     return bool(finite)
 
 
+def checksum(const uint32_t[::1] words, int n_threads):
+    """64 bits that words (n) have, and hardly any others, nor the same in another order; for any number of threads.
+
+    Somebody who wants other words to be mistaken for them will find some.
+    """
+    cdef Py_ssize_t n = words.shape[0], task
+    cdef uint64_t total = 0
+    for task in prange((n + CHUNK - 1) // CHUNK, nogil=True, num_threads=n_threads, schedule="static"):
+        total += checksum_part(&words[task * CHUNK], min(CHUNK, n - task * CHUNK), task * CHUNK // 2)
+    return total
+
+
+cdef uint64_t checksum_part(const uint32_t *words, Py_ssize_t n, uint64_t first) noexcept nogil:
+    """The part of the checksum of words (n), the first pair of which has this place among all."""
+    cdef uint64_t sum
+    kernels.checksum(&sum, words, n, first)
+    return sum
+
+
 def activate(float[::1] h, int activation, int n_threads):
     """In place: z (count) becomes h."""
     cdef Py_ssize_t count = h.shape[0], task

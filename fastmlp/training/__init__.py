@@ -5,18 +5,20 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from fastmlp.network import MLP
+from fastmlp.rows import Stream
 from fastmlp.runs import History, RunState
 from fastmlp.training.jobs import alone, engine_rows, prepare, train
 from fastmlp.training.many import fit_many
 from fastmlp.training.ranks import Communicator
+from fastmlp.training.windows import Windows
 
 __all__ = ["History", "RunState", "fit", "fit_many"]
 
 
 def fit(
     network: MLP,
-    X: ArrayLike,
-    y: ArrayLike,
+    X: ArrayLike | Stream,
+    y: ArrayLike | None = None,
     *,
     communicator: Communicator | None,
     sync_every: int,
@@ -37,6 +39,6 @@ def fit(
 
             return mpi.fit(network, X, y, communicator=communicator, sync_every=sync_every, **arguments)
         job = prepare(network, X, y, **arguments)
-        return train(job, engine_rows(job))
+        return train(job, None if isinstance(job.data.examples, Windows) else engine_rows(job))
 
     return alone(network, prepare_and_train)

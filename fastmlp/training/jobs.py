@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastmlp import checks, threads
 from fastmlp.augment import PIXEL, Distortion
@@ -18,19 +17,20 @@ from fastmlp.callbacks import Callback, Checkpoint, Progress, ProgressBar
 from fastmlp.engine.rows import Rows
 from fastmlp.engine.trainer import Trainer
 from fastmlp.layers import engine_layers
-from fastmlp.losses import Custom, loss_of
+from fastmlp.losses import loss_of
 from fastmlp.network import MLP
 from fastmlp.optimizers import Optimizer, checked_optimizer
-from fastmlp.rows import Targets
+from fastmlp.rows import Examples, Stream
 from fastmlp.runs import History, Listener, SavedRun
 from fastmlp.schedules import try_rates
-from fastmlp.training.data import Data, Once, caution, checked_data
-from fastmlp.training.loop import PythonLoss, Run, orders
+from fastmlp.training.data import Data, Once, checked_data
+from fastmlp.training.loop import Epoch, Run, orders, whole
 from fastmlp.training.resume import go_on, saved_run
 from fastmlp.training.state import first_state
 from fastmlp.training.validation import Metric
+from fastmlp.training.windows import Windows, rows_of
 
-__all__ = ["Job", "alone", "defaults", "engine_rows", "prepare", "train", "with_threads"]
+__all__ = ["Job", "alone", "checked_callbacks", "defaults", "engine_rows", "prepare", "train", "with_threads"]
 
 
 # The calls of fit that run, by process (a child that is forked meanwhile has none) and network.
@@ -69,9 +69,9 @@ class Job(NamedTuple):
     first: int = 0
 
     @property
-    def batch(self) -> int:
-        """Rows of a batch, at most."""
-        return max(1, min(self.batch_size, self.data.n))
+    def rows_of_a_batch(self) -> int:
+        """As many as it is to have, or there are."""
+        return self.batch_size if self.data.n is None else max(1, min(self.batch_size, self.data.n))
 
 
 def defaults() -> dict[str, Any]:
@@ -115,13 +115,13 @@ def alone(network: MLP, train: Callable[[], History]) -> History:
 
 def prepare(
     network: MLP,
-    X: ArrayLike,
-    y: ArrayLike,
+    X: ArrayLike | Stream,
+    y: ArrayLike | None,
     *,
     epochs: int,
     batch_size: int,
     optimizer: Optimizer | None,
-    validation_data: tuple[ArrayLike, ArrayLike] | None,
+    validation_data: tuple[ArrayLike, ArrayLike] | Stream | None,
     sample_weight: ArrayLike | None,
     class_weight: Mapping[int, float] | str | None,
     metrics: Mapping[str, Metric] | Sequence[Metric] | None,
@@ -140,8 +140,6 @@ def prepare(
 
     Examples
     --------
-    `fastmlp.fit_many` does so for all networks, and then trains them:
-
     >>> import fastmlp
     >>> nets = [fastmlp.MLP((2, 2), seed=seed) for seed in (0, 1)]
     >>> fastmlp.fit_many(nets, [[0, 1], [1, 0]], [0, 1], epochs=3, verbose=False)  # doctest: +ELLIPSIS
@@ -151,7 +149,9 @@ def prepare(
     batch_size = checks.integer("batch_size", batch_size, least=1)
     shuffle = checks.boolean("shuffle", shuffle)
     optimizer = checked_optimizer(optimizer)
-    listeners = _listeners(callbacks, checks.verbosity(verbose))
+    listeners, verbose = checked_callbacks(callbacks), checks.verbosity(verbose)
+    if verbose:
+        listeners = [*listeners, ProgressBar(None if verbose is True else verbose)]
     network._require_finite()
     network._require_writable()
     saved = None if resume is None else saved_run(checks.path("resume", resume), network, optimizer)
@@ -165,40 +165,50 @@ def prepare(
         validation_data=validation_data,
         metrics=metrics,
         augment=augment,
+        epochs=epochs,
+        batch_size=batch_size,
         shuffle=shuffle,
         once=once,
+        cautious=cautious,
     )
-    _require_variance(network, batch_size, data.n)
-    if cautious:
-        caution(network, X, data, once)
     progress = _progress(network, data, epochs, batch_size, optimizer=optimizer, callbacks=listeners)
     return Job(progress, data, batch_size, shuffle, saved)
 
 
-def _require_variance(network: MLP, batch_size: int, n: int) -> None:
-    if network.batch_norm and min(batch_size, n) == 1:
-        raise ValueError(
-            f"batch_size must be at least 2 with batch_norm, and X have 2 rows: got batch_size={batch_size} for {n}; "
-            "one row is its own mean"
-        )
+def checked_callbacks(callbacks: object) -> Sequence[Callback]:
+    """Return callbacks in the order in which they are told.
 
+    Each checkpoint has what the others make of an epoch, and is there when the epoch's line says that it is done.
 
-def _listeners(callbacks: object, verbose: bool | int) -> Sequence[Callback]:
+    Examples
+    --------
+    >>> from fastmlp.training.jobs import checked_callbacks
+    >>> checked_callbacks(())
+    []
+    """
     if not isinstance(callbacks, Sequence):
         raise TypeError(f"callbacks must be a sequence of fastmlp.callbacks.Callback, not {callbacks!r:.80}")
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise TypeError(f"callbacks must hold instances of fastmlp.callbacks.Callback, not {callback!r:.80}")
-    # Each checkpoint has what the others make of an epoch, and is there when the epoch's line says that it is done.
-    told = sorted(callbacks, key=lambda callback: (isinstance(callback, ProgressBar), isinstance(callback, Checkpoint)))
-    return [*told, ProgressBar(None if verbose is True else verbose)] if verbose else told
+    return sorted(callbacks, key=lambda callback: (isinstance(callback, ProgressBar), isinstance(callback, Checkpoint)))
 
 
 def _progress(
     network: MLP, data: Data, epochs: int, batch_size: int, *, optimizer: Optimizer, callbacks: Sequence[Callback]
 ) -> Progress:
     """Where training stands before it begins: a history of no epoch yet, with a column for all that there will be."""
-    n_batches = -(-data.n // batch_size)
+    if network.batch_norm and 1 in (batch_size, data.n):
+        raise ValueError(
+            f"batch_size must be at least 2 with batch_norm, and X have 2 rows: got batch_size={batch_size} for "
+            f"{data.n}; one row is its own mean"
+        )
+    if data.n is None and callable(optimizer.learning_rate):
+        raise ValueError(
+            "n must be given, Stream(chunks, n=...), where the learning_rate is a schedule: it goes by the number of "
+            "steps, which the chunks do not say"
+        )
+    n_batches = 1 if data.n is None else -(-data.n // batch_size)
     try_rates(optimizer.learning_rate, epochs * n_batches)
     judged = [] if data.validation is None else data.validation.names
     history = History({name: [] for name in ("loss", *judged, "learning_rate", "seconds")})
@@ -216,16 +226,17 @@ def engine_rows(job: Job, others: Sequence[Rows] = ()) -> Rows:
     2
     """
     network, data = job.progress.network, job.data
-    units, dropout, noise = network.layers[0].units, network.input_dropout, network.input_noise
-    like = next((rows for rows in others if rows.suits(units, data.distortion, noise)), None)
-    labels, values = (None, None) if loss_of(network.loss).code is None else data.targets
+    assert isinstance(data.examples, Examples)
+    like: Any = next(
+        (rows for rows in others if rows.suits(network.layers[0].units, data.distortion, network.input_noise)), None
+    )
+    examples = data.examples if like is None else data.examples._replace(rows=like)
     n_threads = threads.choose(network.n_threads, _phase_seconds(job))
-    X = data.X if like is None else like
-    return Rows(X, units, n_threads, labels, values, data.weights, data.distortion, dropout, noise, job.first)
+    return rows_of(network, examples, data.distortion, n_threads, job.first)
 
 
-def train(job: Job, rows: Rows, kind: Callable[..., Run] = Run, *, cut_at_gradient: bool = False) -> History:
-    """Build the engine, and run it, by a run of some kind.
+def train(job: Job, rows: Rows | None, kind: Callable[..., Run] = Run, *, cut_at_gradient: bool = False) -> History:
+    """Build the engine, and run it on these rows, or on those that come in windows; by a run of some kind.
 
     Examples
     --------
@@ -244,12 +255,24 @@ def train(job: Job, rows: Rows, kind: Callable[..., Run] = Run, *, cut_at_gradie
     trainer.load(network._values, state.moments, state.step)
     if state.averages is not None:
         trainer.load_averages(state.averages, state.averaged)
-    loss = _python_loss(network, job.data.targets)
-    run = kind(trainer, progress, rows=rows, state=state, validation=job.data.validation, loss=loss)
+    run = kind(trainer, progress, state=state, validation=job.data.validation)
     network._history = history
     epochs = max(0, progress.epochs - len(history.loss))
-    run.train(islice(_orders(job, state.epoch), epochs))
+    with closing(_epochs(job, rows, state.epoch, epochs)) as found:
+        run.train(found)
     return history
+
+
+def _epochs(job: Job, rows: Rows | None, epoch: int, n: int) -> Generator[Epoch, None, None]:
+    """Return n epochs from this one on."""
+    data = job.data
+    if isinstance(data.examples, Windows):
+        return data.examples.epochs(epoch, n)
+    assert rows is not None
+    chosen = data.chosen
+    found = islice(orders(data.n or 0, job.progress.network.seed, epoch, job.shuffle, job.part), n)
+    numbers = found if chosen is None else (chosen[order] for order in found)
+    return whole(rows, data.examples.targets, numbers, job.progress.n_batches)
 
 
 @contextmanager
@@ -275,31 +298,18 @@ def with_threads(network: MLP, n_threads: int) -> Iterator[None]:
         network.n_threads = before
 
 
-def _orders(job: Job, epoch: int) -> Iterator[NDArray[np.int64]]:
-    """The rows to learn from in the order of this epoch and of those after it."""
-    found = orders(job.data.n, job.progress.network.seed, epoch, job.shuffle, job.part)
-    chosen = job.data.chosen
-    return found if chosen is None else (chosen[order] for order in found)
-
-
-def _python_loss(network: MLP, targets: Targets) -> PythonLoss | None:
-    """What a loss in Python says of rows, by their numbers."""
-    loss = network.loss
-    return (lambda logits, rows: loss.evaluated(logits, targets.given[rows])) if isinstance(loss, Custom) else None
-
-
 def _trainer(job: Job, cut_at_gradient: bool) -> Trainer:
     """The engine for its batches."""
-    network = job.progress.network
+    network, batch_size = job.progress.network, job.rows_of_a_batch
     loss = loss_of(network.loss)
     in_engine = None if loss.code is None else loss
     n_threads = threads.choose(network.n_threads, _phase_seconds(job))
     layers, max_norm = engine_layers(network.layers), network.max_norm
-    return Trainer(layers, in_engine, job.batch, n_threads, max_norm=max_norm, cut_at_gradient=cut_at_gradient)
+    return Trainer(layers, in_engine, batch_size, n_threads, max_norm=max_norm, cut_at_gradient=cut_at_gradient)
 
 
 def _phase_seconds(job: Job) -> float:
     """Time of one thread for a phase of a step, at a guess."""
-    network = job.progress.network
-    seconds = threads.phase_seconds(job.batch, network.parameters.size, len(network.layers))
-    return seconds if job.data.distortion is None else max(seconds, job.batch * job.data.X.shape[1] * PIXEL)
+    network, batch_size = job.progress.network, job.rows_of_a_batch
+    seconds = threads.phase_seconds(batch_size, network.parameters.size, len(network.layers))
+    return seconds if job.data.distortion is None else max(seconds, batch_size * network.layer_sizes[0] * PIXEL)

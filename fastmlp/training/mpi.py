@@ -10,19 +10,21 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from fastmlp import checks, threads
 from fastmlp.arrays import Array
 from fastmlp.callbacks import Checkpoint, CSVLog, ProgressBar, TensorBoard
-from fastmlp.class_weights import balanced, counts_of_classes, weights_of_rows
+from fastmlp.class_weights import balanced, counts_of, weights_of_rows
 from fastmlp.errors import DivergenceError, RankError
 from fastmlp.losses import loss_of
 from fastmlp.network import MLP
+from fastmlp.rows import Examples, Targets
 from fastmlp.runs import History
 from fastmlp.schedules import try_rates
+from fastmlp.training.data import Once
 from fastmlp.training.jobs import Job, engine_rows, prepare, train, with_threads
-from fastmlp.training.loop import Run
+from fastmlp.training.loop import Epoch, Run
 from fastmlp.training.ranks import Communicator, Ranks
 
 __all__ = ["SharedRun", "fit"]
@@ -70,14 +72,15 @@ class SharedRun(Run):
 
     # -- Epochs
 
-    def train(self, orders: Iterable[NDArray[np.int64]]) -> None:
-        """Train an epoch for each order of this rank's rows."""
-        super().train(self._agreeing(orders))
+    def train(self, epochs: Iterable[Epoch]) -> None:
+        """Train these epochs of this rank's rows, of one part each."""
+        super().train(self._agreeing(epochs))
 
-    def _agreeing(self, orders: Iterable[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
+    def _agreeing(self, epochs: Iterable[Epoch]) -> Iterator[Epoch]:
         self._agree()
-        for order in orders:
-            yield order
+        for (part,) in epochs:
+            self._order = part.order
+            yield (only for only in [part])
             self._agree()
 
     def _agree(self) -> None:
@@ -99,12 +102,13 @@ class SharedRun(Run):
         epoch: dict[str, float] = self.ranks.gather(super()._judge(seconds) if self.ranks.rank == 0 else None)[0]
         return epoch
 
-    def _run_batches(self, order: NDArray[np.int64]) -> float:
-        weights = None if self.job.data.weights is None else self.job.data.weights[order]
-        batches = np.arange(len(order)) // self.job.batch_size
+    def _run_parts(self, epoch: Epoch) -> float:
+        own = _examples(self.job).weights
+        weights = None if own is None else own[self._order]
+        batches = np.arange(len(self._order)) // self.job.batch_size
         self._weights = np.bincount(batches, weights, self.progress.n_batches)
         self._cost, self._own_cost, self._shared = 0.0, 0.0, 0  # and the batches that are in the first one
-        seconds = super()._run_batches(order)
+        seconds = super()._run_parts(epoch)
         self._meet()
         return seconds
 
@@ -115,21 +119,21 @@ class SharedRun(Run):
 
     # -- Steps
 
-    def _run_slice(self) -> None:
+    def _run_slice(self, targets: Targets) -> None:
         trainer = self.trainer
         trainer.run(self.sync_every - trainer.batch % self.sync_every)
         while trainer.at_cut:
             if trainer.at_gradient:
                 self._share_gradient()
             else:
-                self._compute_losses()
+                self._compute_losses(targets)
             trainer.run()
         if self.sync_every > 1 and (trainer.batch % self.sync_every == 0 or trainer.batch == trainer.n_batches):
             self._share_parameters()
 
-    def _compute_losses(self) -> None:
+    def _compute_losses(self, targets: Targets) -> None:
         try:
-            super()._compute_losses()
+            super()._compute_losses(targets)
         except DivergenceError:  # which the others see in the cost
             losses = np.full(len(self.trainer.cut_rows()), np.nan, np.float32)
             self.trainer.set_losses(losses, np.repeat(losses[:, None], self.network.layer_sizes[-1], axis=1))
@@ -191,7 +195,7 @@ class SharedRun(Run):
         own = [values[self.network.parameters.size :]]
         if self.sync_every > 1:
             own += [*moments, *([] if averages is None else [averages])]
-        flat = np.concatenate([*own, [1]]).astype(np.float32) * np.float32(self.job.data.n)
+        flat = np.concatenate([*own, [1]]).astype(np.float32) * np.float32(self.job.data.n or 0)
         if flat.size == 1:
             return
         total = self.ranks.sum(flat)
@@ -202,9 +206,7 @@ class SharedRun(Run):
             self.trainer.load_averages(averages, self.trainer.averaged)
 
 
-def fit(
-    network: MLP, X: ArrayLike, y: ArrayLike, *, communicator: Communicator, sync_every: int, **arguments: Any
-) -> History:
+def fit(network: MLP, X: Any, y: Any, *, communicator: Communicator, sync_every: int, **arguments: Any) -> History:
     """Train a network as one of the ranks of a communicator: `fastmlp.MLP.fit`, which documents the arguments.
 
     Examples
@@ -249,7 +251,7 @@ class _Said(NamedTuple):
     cpus: set[int]
 
 
-def _agreed(ranks: Ranks, network: MLP, X: ArrayLike, y: ArrayLike, arguments: dict[str, Any]) -> tuple[Job, int]:
+def _agreed(ranks: Ranks, network: MLP, X: Any, y: Any, arguments: dict[str, Any]) -> tuple[Job, int]:
     """Return this rank's job, as all ranks together need it, and how many threads it may have.
 
     Raises
@@ -280,14 +282,16 @@ def _agreed(ranks: Ranks, network: MLP, X: ArrayLike, y: ArrayLike, arguments: d
     try_rates(progress.optimizer.learning_rate, progress.epochs * progress.n_batches)
     progress.history.clear()
     progress.history.update({name: [] for name in everybody[0].columns})
-    data = job.data
-    if said.counts is not None and data.n:
-        table = balanced(sum(one.counts for one in everybody))
-        weights = weights_of_rows(table, data.targets, network.layer_sizes[-1], network.loss, data.weights)
-        data = data._replace(weights=weights)
+    examples = _examples(job)
+    if said.counts is not None and said.n:
+        table = dict(enumerate(balanced(sum(one.counts for one in everybody)).tolist()))
+        weights = weights_of_rows(table, examples.targets, network.layer_sizes[-1], network.loss, examples.weights)
+        examples = examples._replace(weights=weights)
     first = sum(one.n for one in everybody[: ranks.rank])
     beside = [one for one in everybody if one.host == said.host and one.cpus & said.cpus]
-    job = job._replace(data=data, part=ranks.rank, first=first, saved=everybody[0].saved)
+    job = job._replace(
+        data=job.data._replace(examples=examples), part=ranks.rank, first=first, saved=everybody[0].saved
+    )
     return job, max(1, threads.available() // len(beside))
 
 
@@ -302,18 +306,20 @@ def _own_job(rank: int, network: MLP, X: Any, y: Any, arguments: dict[str, Any])
         arguments["class_weight"] = None  # which all ranks' rows decide
     n = X.shape[0] if hasattr(X, "shape") else len(X)
     if n > 0:
-        return prepare(network, X, y, **arguments, cautious=False)
+        return prepare(network, X, y, **arguments, once=Once(), cautious=False)
     if len(y):
         raise ValueError(f"y must have a row for each row of X, which has none; it has {len(y)}")
     k, m, loss = network.layer_sizes[0], network.layer_sizes[-1], loss_of(network.loss)
     values = np.zeros(1, int) if loss.targets == "classes" else np.zeros((1, m // loss.outputs_a_target))
     arguments |= {"class_weight": None, "sample_weight": None}
-    job = prepare(network, np.zeros((2, k), np.float32), np.repeat(values, 2, axis=0), **arguments, cautious=False)
+    job = prepare(
+        network, np.zeros((2, k), np.float32), np.repeat(values, 2, axis=0), **arguments, once=Once(), cautious=False
+    )
     return job._replace(data=job.data._replace(chosen=np.empty(0, np.int64)))
 
 
 def _say(job: Job, arguments: dict[str, Any]) -> _Said:
-    network, n = job.progress.network, job.data.n
+    network, n = job.progress.network, job.data.n or 0
     same = {name: value for name, value in arguments.items() if name not in (*_OF_RANK_0, *_OF_EACH)}
     same["optimizer"] = job.progress.optimizer
     same["callbacks"] = [type(one).__name__ for one in job.progress.callbacks if not isinstance(one, _WRITING)]
@@ -326,10 +332,15 @@ def _say(job: Job, arguments: dict[str, Any]) -> _Said:
     texts["network"] = re.sub(r" at 0x\w+", "", f"{network!r} of checksum {checksum:08x}")
     counts = None
     if arguments["class_weight"] == "balanced":
-        counts = counts_of_classes(job.data.targets, network.layer_sizes[-1], network.loss) * (n > 0)
+        counts = counts_of(_examples(job).targets, network.layer_sizes[-1], network.loss) * (n > 0)
     cpus = set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else {0}
     columns = list(job.progress.history)
     return _Said(texts, n, job.progress.n_batches * (n > 0), counts, columns, job.saved, os.uname().nodename, cpus)
+
+
+def _examples(job: Job) -> Examples:
+    assert isinstance(job.data.examples, Examples)  # as it is from rows in memory
+    return job.data.examples
 
 
 def _require_same(arguments: list[dict[str, str]]) -> None:
