@@ -16,12 +16,13 @@ import numpy.typing as npt
 from fastmlp import checks
 from fastmlp.arrays import Float32
 from fastmlp.augment import Affine, Compose, Distortion, Elastic
-from fastmlp.callbacks import Checkpoint, EarlyStopping, ProgressBar
+from fastmlp.callbacks import Callback, Checkpoint, EarlyStopping, ProgressBar
 from fastmlp.datasets import load_mnist
 from fastmlp.ensemble import Ensemble
 from fastmlp.network import MLP
 from fastmlp.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.schedules import SCHEDULES, Rate
+from fastmlp.training import fit_many
 
 __all__ = ["RECIPES", "Data", "Recipe", "checkpoint_files", "fit", "make_networks", "together", "train"]
 
@@ -172,7 +173,7 @@ def train(
 ) -> MLP | Ensemble:
     """Train a network, or several, on MNIST by a recipe.
 
-    The time of the training is the sum of ``history.seconds`` of the network, or of each.
+    The time of the training is the sum of the network's ``history.seconds``. Several are trained at once.
 
     Parameters
     ----------
@@ -198,18 +199,18 @@ def train(
 
     Raises
     ------
-    TypeError, ValueError
-        An argument is not as described.
-    FileFormatError, OSError
-        The data or a checkpoint cannot be read.
+    TypeError, ValueError, FileFormatError, OSError
+        An argument is not as described; the data or a checkpoint cannot be read.
+    DivergenceError, FitError
+        The loss of the network, or of some of several, is no longer finite.
     KeyboardInterrupt
-        On Ctrl-C.
+        On Ctrl-C; with `checkpoint` the same call goes on where it stopped.
 
     Examples
     --------
     >>> import fastmlp
     >>> net = fastmlp.recipes.train("fast", verbose=False)
-    >>> net.evaluate(*fastmlp.load_mnist("test"))["accuracy"] > 0.975
+    >>> net.evaluate(*fastmlp.load_mnist("validation"))["accuracy"] > 0.975
     True
     """
     recipe = RECIPES[checks.one_of("name", name, RECIPES)]
@@ -246,7 +247,7 @@ def fit(
     patience: int | None = None,
     verbose: bool | int = True,
 ) -> None:
-    """Train networks by a recipe, one after the other.
+    """Train networks by a recipe, several at once as `fit_many` does.
 
     Parameters
     ----------
@@ -258,7 +259,12 @@ def fit(
     patience : int or None
         Epochs without a better validation loss after which a network's training ends, with its best parameters.
     verbose : bool or int
-        As in `MLP.fit`; of several networks each line says of which one it is.
+        As in `MLP.fit`; of several networks each line says of which one it is, from 0.
+
+    Raises
+    ------
+    FitError
+        Some of several networks failed, as by `DivergenceError`.
 
     Examples
     --------
@@ -267,27 +273,36 @@ def fit(
     >>> X, y = np.eye(2), np.array([0, 1])
     >>> recipe, data = RECIPES["fast"]._replace(epochs=1), Data(X, y, validation=(X, y))
     >>> fit(make_networks(recipe, data, seed=0, count=2), recipe, data)  # doctest: +ELLIPSIS
-    Network: 1 Epoch: 1 cost=...
-    Network: 2 Epoch: 1 cost=...
+    Network: ... Epoch: 1 cost=...
+    Network: ... Epoch: 1 cost=...
     """
-    files = checkpoint_files(checkpoint, networks) if checkpoint else [None] * len(networks)
-    for number, (network, file) in enumerate(zip(networks, files, strict=True), start=1):
-        stop = [EarlyStopping(patience=patience)] if patience else []
-        keep = [Checkpoint(file)] if file else []
-        label = f"Network: {number} " if len(networks) > 1 else ""
-        show = [ProgressBar(None if verbose is True else verbose, label=label)] if verbose else []
-        network.fit(
-            data.X,
-            data.y,
-            epochs=recipe.epochs,
-            batch_size=recipe.batch_size,
-            optimizer=recipe.make_optimizer(),
-            validation_data=data.validation if recipe.judged or patience else None,
-            augment=recipe.augment,
-            callbacks=[*stop, *keep, *show],
-            resume=file,
-            verbose=False,
-        )
+    count = len(networks)
+    files: list[str | None] = [None] * count
+    if checkpoint:
+        files = [*checkpoint_files(checkpoint, networks)]
+    labels = [f"Network: {i} " for i in range(count)] if count > 1 else [""]
+    callbacks = [_callbacks(file, patience, verbose, label) for file, label in zip(files, labels, strict=True)]
+    options: dict[str, Any] = {
+        "epochs": recipe.epochs,
+        "batch_size": recipe.batch_size,
+        "optimizer": recipe.make_optimizer(),
+        "validation_data": data.validation if recipe.judged or patience else None,
+        "augment": recipe.augment,
+        "verbose": False,
+    }
+    if count == 1:
+        networks[0].fit(data.X, data.y, callbacks=callbacks[0], resume=files[0], **options)
+    else:
+        n_threads = networks[0].n_threads
+        fit_many(networks, data.X, data.y, n_threads=n_threads, callbacks=callbacks, resume=files, **options)
+
+
+def _callbacks(file: str | None, patience: int | None, verbose: bool | int, label: str) -> list[Callback]:
+    """Return those of one network."""
+    stop = [EarlyStopping(patience=patience)] if patience else []
+    keep = [Checkpoint(file)] if file else []
+    show = [ProgressBar(None if verbose is True else verbose, label=label)] if verbose else []
+    return [*stop, *keep, *show]
 
 
 def together(networks: Sequence[MLP]) -> MLP | Ensemble:

@@ -27,7 +27,7 @@ class ProgressBar(Callback):
     every : int, optional
         A line every so many epochs; lines at least half a second apart by default.
     label : str, default ""
-        What each line, and the bar, begins with.
+        What each line begins with, to tell networks apart that are trained at once; there is no bar then.
 
     Examples
     --------
@@ -49,15 +49,14 @@ class ProgressBar(Callback):
 
     def on_fit_begin(self, progress: Progress) -> None:
         """Open the bar."""
-        self._bar = _bar(progress.n_batches)
+        self._bar = None if self.label else _bar(progress.n_batches)
         self._told, self._told_at = 0, -math.inf
 
     def on_batches(self, progress: Progress) -> None:
         """Move the bar."""
         if self._bar is not None:
-            self._bar.set_description(
-                f"{self.label}Epoch {len(progress.history.loss) + 1}/{progress.epochs}", refresh=False
-            )
+            self._bar.set_description(f"Epoch {len(progress.history.loss) + 1}/{progress.epochs}", refresh=False)
+            self._bar.total = progress.n_batches  # which grows where it is not known
             if progress.batch <= self._bar.n:  # a new epoch; tqdm's reset would draw the bar for each
                 self._bar.update(-self._bar.n)
             self._bar.update(progress.batch - self._bar.n)
@@ -83,7 +82,7 @@ class ProgressBar(Callback):
         self._told, self._told_at = len(history.loss), time.perf_counter()
         if self._bar is not None:
             self._bar.clear()
-        print(self.label + epoch_line(history), flush=True)
+        print(f"{self.label}{epoch_line(history)}\n", end="", flush=True)  # whole, beside other threads' lines
         if self._bar is not None:
             self._bar.refresh()
 

@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return fail(2, f"error: {reason(error)}")
     except MemoryError as error:
         return fail(2, f"error: not enough memory: {error}")
-    except (ValueError, ImportError, fastmlp.DivergenceError) as error:
+    except (ValueError, ImportError, fastmlp.DivergenceError, fastmlp.FitError) as error:
         return fail(2, f"error: {error}")
     finally:
         # Python flushes once more when it exits: what cannot be written now goes into nothing then

@@ -15,14 +15,19 @@ from fastmlp.runs import History
 
 
 class Report:
-    """Figures of the trained network; or of each of several, and last of their ensemble."""
+    """Figures of the trained network; or of each of several, and last of their ensemble.
 
-    def __init__(self, model: MLP | Ensemble, data: Data) -> None:
+    Several are trained at once, in `seconds` by the clock; the time of one is that of its epochs.
+    """
+
+    def __init__(self, model: MLP | Ensemble, data: Data, seconds: float) -> None:
         self.networks = model.networks if isinstance(model, Ensemble) else (model,)
         self.models: list[MLP | Ensemble] = [*self.networks, model] if isinstance(model, Ensemble) else [model]
+        times = [sum(network.history.seconds) for network in self.networks]
+        times += [seconds] if isinstance(model, Ensemble) else []
         self.figures = [
-            {"training_seconds": _seconds(each), **_named("validation", each.evaluate(*data.validation))}
-            for each in self.models
+            {"training_seconds": time, **_named("validation", each.evaluate(*data.validation))}
+            for each, time in zip(self.models, times, strict=True)
         ]
 
     def test(self, X: Float32, y: NDArray[Any]) -> None:
@@ -33,7 +38,7 @@ class Report:
     def lines(self, form: str) -> list[str]:
         """Return a line for each, with its figures in their places; the last one is of all together."""
         *own, whole = (form.format_map(known) for known in self.figures)
-        return [*(f"Network: {number} {line}" for number, line in enumerate(own, start=1)), whole]
+        return [*(f"Network: {number} {line}" for number, line in enumerate(own)), whole]
 
     def as_json(self, config: Mapping[str, Any], total_seconds: float) -> str:
         """Return all of it as JSON: of several networks each has its own figures and epochs."""
@@ -46,11 +51,6 @@ class Report:
         parts = {"networks": members} if members else epochs[0]
         result = {"config": config, **parts, **whole, "total_seconds": total_seconds}
         return json.dumps(result, indent=2, allow_nan=False) + "\n"
-
-
-def _seconds(model: MLP | Ensemble) -> float:
-    networks = model.networks if isinstance(model, Ensemble) else (model,)
-    return sum(sum(network.history.seconds) for network in networks)
 
 
 def _named(kind: str, scores: Mapping[str, float]) -> dict[str, float]:

@@ -51,7 +51,14 @@ def add_command(commands: Any) -> None:
         metavar="K",
         help="train K networks of seeds N, N + 1 ..., and average what they say (default: %(default)s)",
     )
-    _add_changes(train.add_argument_group("what the recipe says, unless you say otherwise"))
+    tutorial = RECIPES["tutorial"]
+    group = train.add_argument_group(
+        "what the recipe says, unless you say otherwise",
+        f"The tutorial's says --hidden {','.join(map(str, tutorial.hidden))} --epochs {tutorial.epochs} --batch-size "
+        f"{tutorial.batch_size} --activation {tutorial.activation} --optimizer {tutorial.optimizer} --learning-rate "
+        f"{tutorial.learning_rate}; fastmlp.recipes.RECIPES has all of them.",
+    )
+    _add_changes(group)
     train.add_argument(
         "--seed",
         type=_arguments.seed,
@@ -88,8 +95,8 @@ def add_command(commands: Any) -> None:
         type=_arguments.file_or_output,
         metavar="FILE",
         help="write options, losses (each epoch's also as cost, its name in the lines), accuracies and times; "
-        "training_seconds are those of the epochs, total_seconds from the loading of the data to the result of the "
-        "test; - is standard output, and all else goes to standard error then",
+        "training_seconds are those of the epochs, or of several networks at once by the clock, total_seconds from the "
+        "loading of the data to the result of the test; - is standard output, and all else goes to standard error then",
     )
     train.add_argument("--quiet", action="store_true", help="print the last line alone, the accuracy")
 
@@ -105,9 +112,9 @@ def _add_changes(group: argparse._ArgumentGroup) -> None:
         "--batch-norm", action=argparse.BooleanOptionalAction, help="normalise the hidden layers over each batch"
     )
     for name, kind, metavar, what in (
-        ("--dropout", numbers, "X[,X...]", "share of hidden units left out, or that of each hidden layer"),
+        ("--dropout", numbers, "X[,X...]", "share of hidden units left out, or that of each hidden layer,"),
         ("--input-dropout", number, "X", "share of pixels left out"),
-        ("--noise", numbers, "X[,X...]", "deviation of noise before each activation, or of each"),
+        ("--noise", numbers, "X[,X...]", "deviation of noise before each activation, or of each,"),
         ("--input-noise", number, "X", "deviation of noise on the pixels"),
     ):
         group.add_argument(name, type=kind, metavar=metavar, help=f"{what} in training")
@@ -153,6 +160,7 @@ def _train_and_report(options: argparse.Namespace, output: TextIO) -> None:
     if path:
         find_mnist("test", path)  # read in the end, but missed now
     networks = recipes.make_networks(recipe, data, options.seed, options.ensemble, options.threads)
+    begin = time.perf_counter()
     try:
         recipes.fit(
             networks,
@@ -164,11 +172,12 @@ def _train_and_report(options: argparse.Namespace, output: TextIO) -> None:
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(*_kept(options, networks)) from None
+    seconds = time.perf_counter() - begin
     model = recipes.together(networks)
     if options.save:
         model.save(options.save)
 
-    report = Report(model, data)
+    report = Report(model, data, seconds)
     if options.recipe != "tutorial" or options.ensemble > 1:
         _print(options, report.lines(_TRAINED))
     Xt, yt = _test_images(path, data)

@@ -1,8 +1,7 @@
 """What a loss is, and what the logits mean that it judges."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from functools import reduce
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ __all__ = ["EXPONENTIAL", "IDENTITY", "LOGISTIC", "SOFTMAX", "Canonical", "Loss"
 
 
 def log_softmax(logits: ArrayLike) -> Float64:
-    """Return the logarithm of the softmax of each row; shifted by the row's maximum, so that exp cannot overflow.
+    """Return the logarithm of the softmax of each row, (..., m); shifted by its maximum, so that exp cannot overflow.
 
     Examples
     --------
@@ -24,8 +23,8 @@ def log_softmax(logits: ArrayLike) -> Float64:
     [[-1000.0, 0.0]]
     """
     z = float64(logits)
-    shifted = z - z.max(axis=1, keepdims=True)
-    logarithm: Float64 = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    shifted = z - z.max(axis=-1, keepdims=True)
+    logarithm: Float64 = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return logarithm
 
 
@@ -41,7 +40,7 @@ class Output(NamedTuple):
     decide : callable
         float32 logits (n, m) -> what the network says of each row: labels (n,), or answers or values (n, m).
     pool : callable
-        Logits (n, m) of several networks -> logits of the mean of their outputs, (n, m), in float64.
+        Logits of K networks, (K, n, m) -> logits of the mean of their outputs, (n, m), in float64.
     is_probability : bool
         Whether `forward` gives probabilities.
 
@@ -60,7 +59,7 @@ class Output(NamedTuple):
     name: str
     forward: Callable[[ArrayLike], Float64]
     decide: Callable[[Float32], NDArray[Any]]
-    pool: Callable[[Sequence[Float32]], Float64]
+    pool: Callable[[ArrayLike], Float64]
     is_probability: bool = True
 
 
@@ -69,19 +68,13 @@ def _exponential(logits: Float32) -> Float32:
         return np.exp(logits)
 
 
-def _log_mean(logarithms: Iterable[Float64]) -> Float64:
-    """Return the logarithm of the mean of numbers by theirs: also of probabilities that are 0 in any float."""
-    each = list(logarithms)
-    return np.asarray(reduce(np.logaddexp, each) - math.log(len(each)))
+def _log_mean(logarithms: Float64) -> Float64:
+    """Return the logarithm of the mean over the first axis, by logarithms: also of what is 0 in any float."""
+    return np.asarray(np.logaddexp.reduce(logarithms, axis=0) - math.log(len(logarithms)))
 
 
 def _log_logistic(logits: ArrayLike) -> Float64:
     return np.asarray(-np.logaddexp(0, -float64(logits)))
-
-
-def _pool_logistic(each: Sequence[Float32]) -> Float64:
-    yes, no = _log_mean(map(_log_logistic, each)), _log_mean(_log_logistic(-float64(z)) for z in each)
-    return np.asarray(yes - no)
 
 
 # One of m classes.
@@ -89,7 +82,7 @@ SOFTMAX = Output(
     "softmax",
     forward=lambda z: np.exp(log_softmax(z)),
     decide=lambda z: z.argmax(axis=1),
-    pool=lambda each: _log_mean(map(log_softmax, each)),
+    pool=lambda each: _log_mean(log_softmax(each)),
 )
 
 # Answers to m questions, yes from probabilities above 0.5 on: logits above 0.
@@ -97,7 +90,7 @@ LOGISTIC = Output(
     "logistic",
     forward=ACTIVATIONS["logistic"].forward,
     decide=lambda z: (z > 0).astype(np.int64),
-    pool=_pool_logistic,
+    pool=lambda each: _log_mean(_log_logistic(each)) - _log_mean(_log_logistic(-float64(each))),
 )
 
 # Rates, of which the logits are the logarithms.
@@ -105,7 +98,7 @@ EXPONENTIAL = Output(
     "exponential",
     forward=lambda z: np.exp(float64(z)),
     decide=_exponential,
-    pool=lambda each: _log_mean(map(float64, each)),
+    pool=lambda each: _log_mean(float64(each)),
     is_probability=False,
 )
 
@@ -113,7 +106,7 @@ IDENTITY = Output(
     "identity",
     forward=ACTIVATIONS["identity"].forward,
     decide=lambda z: z,
-    pool=lambda each: np.asarray(reduce(np.add, map(float64, each)) / len(each)),
+    pool=lambda each: np.asarray(float64(each).mean(axis=0)),
     is_probability=False,
 )
 

@@ -30,7 +30,7 @@ from fastmlp.sklearn.convergence import Convergence, Validation
 from fastmlp.sklearn.inputs import Fingerprint
 from fastmlp.training.jobs import checked_callbacks
 from fastmlp.training.lbfgs import Objective, minimize
-from fastmlp.training.loop import Run
+from fastmlp.training.loop import Run, whole
 from fastmlp.training.state import first_state
 
 __all__ = ["Data", "Kept", "are_kept", "begin", "require_plain", "train", "without_kept"]
@@ -261,10 +261,11 @@ def _descend(
         callbacks=callbacks,
     )
     convergence.progress = progress
-    run = Run(kept.trainer, progress, rows=kept.rows, state=state, validation=convergence)
+    run = Run(kept.trainer, progress, state=state, validation=convergence)
     estimator.n_iter_ = 0
     try:
-        run.train(islice(_orders(learned, random if estimator.shuffle else None), epochs))
+        orders = islice(_orders(learned, random if estimator.shuffle else None), epochs)
+        run.train(whole(kept.rows, data.targets, orders))
         if not (progress.stop or incremental):
             warnings.warn(
                 f"Stochastic Optimizer: Maximum iterations ({epochs}) reached and the optimization hasn't converged "
