@@ -20,6 +20,7 @@ EXCEPTIONS = {
     "fastmlp/engine/parameters.pyx:Parameters": "all that a step changes, and between whom it passes; few lines each",
     "fastmlp/files/loading.py:load": "the docstring is most of it",
     "fastmlp/kernels.py:adam": "the docstring is most of it",
+    "fastmlp/sklearn/classifier.py:MLPClassifier": "the docstring and the constructor are most of it",
     "fastmlp/network.py": "the public class; the docstrings are most of it",
     "fastmlp/network.py:MLP": "likewise",
     "fastmlp/network.py:MLP.fit": "the docstring is all of it",

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bench import grid, growth, machine, race, report, startup
+from bench import estimators, grid, growth, machine, race, report, startup
 from bench.peers import PEERS
 from bench.worker import ISAS, use_isa
 from bench.workloads import PREDICTION, TRAINING
 
-WORKLOADS = [*TRAINING, *PREDICTION, "start", "growth"]
+WORKLOADS = [*TRAINING, *PREDICTION, "start", "growth", "estimators"]
 ROUNDS = 5
 # Accuracy to reach on the test set, and the rows to train on.
 GOAL, QUICK_GOAL = (0.98, TRAINING["seed"].rows), (0.80, 5000)
@@ -76,6 +76,9 @@ def _measure(name: str, peers: Sequence[str], options: argparse.Namespace, resul
         others = [peer for peer in peers if peer in ("jax", "pytorch")]
         field = race.contenders(["fastmlp", *others], [max(threads)])
         results["shapes"] = [race.train(shape, field, rounds) for shape in grid.shapes(quick)] if others else []
+    elif name == "estimators":
+        if "sklearn" in peers:
+            results["estimators"] = estimators.measure([max(threads)], quick)
     else:
         accuracy, rows = QUICK_GOAL if quick else GOAL
         results["start"] = {

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import grid
+from bench import estimators, grid
 from bench.markdown import duration, table
 
 __all__ = ["complaints", "draw", "tables"]
@@ -101,6 +101,8 @@ def _parts(results: dict[str, Any]) -> Iterable[str]:
         yield "## Speed by shape\n\n" + grid.tables(results["grid"])
     if results.get("shapes"):
         yield "Some shapes beside the best form of others; times fastmlp's epoch.\n\n" + _shapes(results["shapes"])
+    if results.get("estimators"):
+        yield "## fastmlp.sklearn beside scikit-learn\n\n" + estimators.table_of(results["estimators"])
     if results["skipped"]:
         skipped = (f"{peer} ({', '.join(modules)})" for peer, modules in results["skipped"].items())
         yield f"Skipped, as not installed: {'; '.join(skipped)}."

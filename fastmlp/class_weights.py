@@ -14,7 +14,7 @@ from fastmlp.arrays import Float32, Float64
 from fastmlp.losses import Loss, loss_of
 from fastmlp.rows import Targets
 
-__all__ = ["weights_of_rows"]
+__all__ = ["balanced", "counts_of", "weights_of_rows"]
 
 
 def weights_of_rows(
@@ -47,18 +47,50 @@ def weights_of_rows(
     >>> weights_of_rows("balanced", Targets(np.array([0, 0, 0, 1]), None), 2, "cross_entropy", None)
     array([0.6666667, 0.6666667, 0.6666667, 2.       ], dtype=float32)
     """
-    labels, n_classes = _classes(targets, m, loss)
-    counts = np.bincount(labels, minlength=n_classes)
+    labels, counts = _labels(targets, m, loss)
     if isinstance(class_weight, str):
         checks.one_of("class_weight", class_weight, ("balanced",))
-        weights = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+        weights = balanced(counts)
     else:
         weights = _table(class_weight, counts)
     with np.errstate(over="ignore"):
         rows = np.asarray(weights[labels] * (1.0 if sample_weight is None else sample_weight), np.float32)
-    if not np.isfinite(rows).all() or not rows.any():
-        raise ValueError("class_weight must leave rows with weights that are finite in float32, and not all of them 0")
+    if not np.isfinite(rows).all():
+        raise ValueError("class_weight must leave rows with weights that are finite in float32")
     return rows
+
+
+def counts_of(targets: Targets, m: int, loss: str | Loss) -> NDArray[np.int64]:
+    """Return how many rows each label has, int64 (number of labels,), of targets as `weights_of_rows` takes them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp.class_weights import counts_of
+    >>> from fastmlp.rows import Targets
+    >>> counts_of(Targets(np.array([0, 0, 2]), None), 3, "cross_entropy")
+    array([2, 0, 1])
+    """
+    return _labels(targets, m, loss)[1]
+
+
+def balanced(counts: NDArray[np.int64]) -> Float64:
+    """Return the weight of each label by which all that have rows weigh the same: n / (number of those * its rows).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp.class_weights import balanced
+    >>> balanced(np.array([3, 1]))
+    array([0.66666667, 2.        ])
+    """
+    return np.asarray(counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1)))
+
+
+def _labels(targets: Targets, m: int, loss: str | Loss) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the label of each row, (n,), and the rows of each label that can be."""
+    labels, n_classes = _classes(targets, m, loss)
+    return labels, np.bincount(labels, minlength=n_classes)
 
 
 def _classes(targets: Targets, m: int, loss: str | Loss) -> tuple[NDArray[np.int64], int]:

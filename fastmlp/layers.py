@@ -176,17 +176,17 @@ def views(layers: Iterable[Layer], values: Float32, name: str) -> tuple[Float32,
     )
 
 
-def squared_norm(layers: Iterable[Layer], parameters: Float32) -> float:
+def squared_norm(weights: Iterable[Float32]) -> float:
     """Return the sum of the squares of all weights.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from fastmlp.layers import layers_of, squared_norm
-    >>> squared_norm(layers_of((1, 2), "relu"), np.float32([3, 4, 7, 7]))  # the last two are the bias
-    25.0
+    >>> from fastmlp.layers import squared_norm
+    >>> squared_norm([np.float32([[3, 4]]), np.float32([[1]])])
+    26.0
     """
-    return float(sum(np.vdot(weights, weights) for weights in views(layers, parameters, "weights")))
+    return float(sum(np.vdot(matrix, matrix) for matrix in weights))
 
 
 def n_parameters(layers: Iterable[Layer]) -> int:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import checks, hints, kernels, metrics, threads
+from fastmlp import arrays, checks, hints, kernels, metrics, threads
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.arrays import Array, Float32
 from fastmlp.augment import Distortion
+from fastmlp.chunks import chunks_ahead, rows_ahead
 from fastmlp.engine.prediction import PREDICT_ROWS, FewRows, Predictor
 from fastmlp.engine.rows import Rows
 from fastmlp.initial import INITS, fitting, initial_values
@@ -20,10 +21,11 @@ from fastmlp.layers import Layer, checked_sizes, engine_layers, layers_of, n_par
 from fastmlp.losses import LOSSES, SOFTMAX, Loss, loss_of, short
 from fastmlp.normalisation import fold
 from fastmlp.optimizers import Optimizer
-from fastmlp.rows import Targets, checked_examples, checked_rows, checked_shapes
+from fastmlp.rows import Stream, Targets, checked_examples, checked_rows, checked_shapes
 from fastmlp.runs import History, Listener, RunState
 from fastmlp.sensitivity import input_gradient
 from fastmlp.sparse import SparseRows
+from fastmlp.streams import as_stream
 
 __all__ = ["MLP"]
 
@@ -234,6 +236,7 @@ class MLP:
             setattr(self, name, value)
         # Memory that pickle was given, as a mapped file's, may start between two values.
         self._values = np.require(self._values, requirements="A")
+        arrays.check("parameters", self._values, (n_values(self.layers),))
         self._few_rows = self._reader()
 
     def __repr__(self) -> str:
@@ -366,13 +369,13 @@ class MLP:
     @hints.for_arguments
     def fit(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: ArrayLike | Stream,
+        y: ArrayLike | None = None,
         *,
         epochs: int = 15,
         batch_size: int = 100,
         optimizer: Optimizer | None = None,
-        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        validation_data: tuple[ArrayLike, ArrayLike] | Stream | None = None,
         sample_weight: ArrayLike | None = None,
         class_weight: Mapping[int, float] | str | None = None,
         metrics: Mapping[str, Callable[..., float]] | Sequence[Callable[..., float]] | None = None,
@@ -386,9 +389,10 @@ class MLP:
 
         Parameters
         ----------
-        X : array or SciPy sparse matrix (n, k)
+        X : array or SciPy sparse matrix (n, k), or fastmlp.rows.Stream
             Rows of finite numbers, read as float32; an array that is so, in C order, without a copy. The zeros of a
-            sparse matrix never take memory.
+            sparse matrix never take memory. A stream reads rows that need not fit the memory, their targets and weights
+            with them; a `numpy.memmap` of more than 1 GB as float32 is taken for ``Stream(X, y, sample_weight)``.
         y : array
             For "cross_entropy" and "focal" labels (n,) or (n, 1) of an integer type, or rows (n, m) of probabilities,
             one-hot or not; for "binary_cross_entropy" values in [0, 1], (n, m), or (n,) for one output; for "poisson"
@@ -399,13 +403,14 @@ class MLP:
             Rows of a step; the last batch of an epoch may be smaller. With `batch_norm` at least 2.
         optimizer : SGD, Adam or AdamW; default Adam()
             Its state carries on from the last call where that used the same kind of optimizer.
-        validation_data : (X, y) or None
+        validation_data : (X, y), fastmlp.rows.Stream or None
             Evaluated after each epoch.
         sample_weight : array (n,) or None
             Not negative. The cost of a batch is the mean of its rows' losses by these weights.
         class_weight : dict of label to weight, "balanced" or None
             Each row's weight is also multiplied by that of its label, of which y has no other. "balanced" gives all
-            classes of y the same sum: n / (number of classes * rows of the class). For y of labels, of one-hot rows, or
+            classes of y the same sum: n / (number of classes * rows of the class), for which a stream is read once
+            before. For y of labels, of one-hot rows, or
             of 0 and 1 for one output. The validation data have no weights.
         metrics : dict of name to function, list of functions, or None
             Of (y_true, y_pred), as scikit-learn's are: computed on the validation data after each epoch, and in the
@@ -481,12 +486,12 @@ class MLP:
             verbose=verbose,
         )
 
-    def logits(self, X: ArrayLike) -> Float32:
+    def logits(self, X: ArrayLike | Stream) -> Float32:
         """Return the outputs before softmax or logistic, float32 (n, m).
 
         Parameters
         ----------
-        X : array or SciPy sparse matrix (n, k)
+        X : array or SciPy sparse matrix (n, k), or fastmlp.rows.Stream
 
         Raises
         ------
@@ -500,14 +505,22 @@ class MLP:
         array([[0., 0.]], dtype=float32)
         """
         outputs = self._few_rows.logits(X)
-        return self._logits(checked_rows("X", X, self.layer_sizes[0])) if outputs is None else outputs
+        return self._of_rows(X, self._logits) if outputs is None else outputs
 
-    def predict_proba(self, X: ArrayLike) -> Float32:
+    def _of_rows(self, X: Any, function: Callable[[Array | SparseRows], Array]) -> Array:
+        """What a function makes of rows; of those of a stream, chunk by chunk."""
+        stream, k = as_stream(X), self.layer_sizes[0]
+        if stream is None:
+            return function(checked_rows("X", X, k))
+        found = [function(np.empty((0, k), np.float32)), *map(function, rows_ahead(stream, k))]
+        return np.concatenate(found)
+
+    def predict_proba(self, X: ArrayLike | Stream) -> Float32:
         """Return probabilities, float32 (n, m): of each class, or of each output being 1.
 
         Parameters
         ----------
-        X : array or SciPy sparse matrix (n, k)
+        X : array or SciPy sparse matrix (n, k), or fastmlp.rows.Stream
 
         Raises
         ------
@@ -525,12 +538,12 @@ class MLP:
             raise ValueError(f"predict_proba needs a network with probabilities; this one has loss={self.loss!r}")
         return self._probabilities(self.logits(X))
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
+    def predict(self, X: ArrayLike | Stream) -> NDArray[Any]:
         """Return what the network says of each row.
 
         Parameters
         ----------
-        X : array or SciPy sparse matrix (n, k)
+        X : array or SciPy sparse matrix (n, k), or fastmlp.rows.Stream
 
         Returns
         -------
@@ -551,14 +564,14 @@ class MLP:
         """
         return self._decide(self.logits(X))
 
-    def evaluate(self, X: ArrayLike, y: ArrayLike) -> dict[str, float]:
+    def evaluate(self, X: ArrayLike | Stream, y: ArrayLike | None = None) -> dict[str, float]:
         """Return how well the network predicts y: the mean loss, and the accuracy or R2.
 
         Parameters
         ----------
-        X : array or SciPy sparse matrix (n, k)
+        X : array or SciPy sparse matrix (n, k), or fastmlp.rows.Stream
         y : array
-            As in `fit`; at least one row.
+            As in `fit`; at least one row. A stream has its own, and its weights of rows, if any, count.
 
         Returns
         -------
@@ -584,7 +597,16 @@ class MLP:
         (0.6931, 1.0)
         """
         names, task = ("X", "y"), (self.layer_sizes, self.loss)
-        return self._evaluate(*checked_examples(names, *checked_shapes(names, X, y, *task), *task))
+        stream = as_stream(X, y)
+        if stream is not None:
+            found = metrics.Scores(self.loss)
+            for rows, targets, weights in chunks_ahead(stream, *task):
+                found.add(self._logits(rows), targets, weights)
+            return found.values()
+        if y is None:
+            raise TypeError("y must be an array of real numbers, not None: only a fastmlp.rows.Stream has its own")
+        arrays: Any = X
+        return self._evaluate(*checked_examples(names, *checked_shapes(names, arrays, y, *task), *task))
 
     def input_gradient(self, X: ArrayLike, y: ArrayLike) -> Float32:
         """Return the gradient of each row's own loss by its inputs, float32 (n, k).

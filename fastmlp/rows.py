@@ -4,6 +4,8 @@ First types and shapes, which cost nothing to look at, and only then values, sma
 is not what it should be is found before anything of its size is made.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,8 +17,11 @@ from fastmlp.arrays import Array, Float32
 from fastmlp.engine import operations
 from fastmlp.losses import Loss, loss_of
 from fastmlp.sparse import SparseRows, is_sparse
+from fastmlp.streams import Stream
 
 __all__ = [
+    "Examples",
+    "Stream",
     "Targets",
     "checked_examples",
     "checked_numbers",
@@ -24,6 +29,7 @@ __all__ = [
     "checked_shapes",
     "checked_weights",
     "column_names",
+    "weights_from_0",
 ]
 
 
@@ -47,6 +53,40 @@ class Targets(NamedTuple):
         given = self.values if self.labels is None else self.labels
         assert given is not None
         return given
+
+
+class Examples(NamedTuple):
+    """Rows (n, k), what is to be learned of them, and their weights (n,) if they have some.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp.rows import Examples, Targets
+    >>> Examples(np.eye(2), Targets(np.array([0, 1]), None)).weights is None
+    True
+    """
+
+    rows: Array | SparseRows
+    targets: Targets
+    weights: Float32 | None = None
+
+    def part(self, first: int, end: int) -> Examples:
+        """Return rows [first, end), as views where these are no lists.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastmlp.rows import Examples, Targets
+        >>> Examples(np.eye(3), Targets(np.array([0, 1, 2]), None)).part(1, 3).targets.labels
+        array([1, 2])
+        """
+        here, rows = slice(first, end), self.rows
+        labels, values = self.targets
+        return Examples(
+            rows.part(first, end) if isinstance(rows, SparseRows) else rows[here],
+            Targets(None if labels is None else labels[here], None if values is None else values[here]),
+            None if self.weights is None else self.weights[here],
+        )
 
 
 def checked_rows(name: str, X: ArrayLike, k: int) -> Array | SparseRows:
@@ -129,14 +169,27 @@ def checked_weights(weights: ArrayLike | None, n: int) -> Float32 | None:
     """
     if weights is None:
         return None
-    array = _numbers("sample_weight", weights)
-    if array.shape != (n,):
-        raise ValueError(f"sample_weight must have shape ({n},), a weight for each row of X; it has {array.shape}")
-    array = _finite_float32("sample_weight", array)
-    if array.min() < 0:
-        raise ValueError(f"sample_weight must not be negative; row {int(array.argmin())} has {array.min()}")
+    array = weights_from_0("sample_weight", weights, n)
     if not array.any():
         raise ValueError("sample_weight must have a weight above 0; all are 0")
+    return array
+
+
+def weights_from_0(name: str, weights: ArrayLike, n: int) -> Float32:
+    """Return n weights as `checked_weights` takes them, but all may be 0.
+
+    Examples
+    --------
+    >>> from fastmlp.rows import weights_from_0
+    >>> weights_from_0("weight", [0, 0], n=2)
+    array([0., 0.], dtype=float32)
+    """
+    array = _numbers(name, weights)
+    if array.shape != (n,):
+        raise ValueError(f"{name} must have shape ({n},), a weight for each row of X; it has {array.shape}")
+    array = _finite_float32(name, array)
+    if array.min() < 0:
+        raise ValueError(f"{name} must not be negative; row {int(array.argmin())} has {array.min()}")
     return array
 
 

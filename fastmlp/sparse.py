@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,43 @@ class SparseRows:
         (2, 0)
         """
         return int(np.searchsorted(self.begin, i, side="right")) - 1, int(self.columns[i])
+
+    def part(self, first: int, end: int) -> SparseRows:
+        """Return rows [first, end), in memory of their own.
+
+        Examples
+        --------
+        >>> import scipy.sparse
+        >>> from fastmlp.sparse import SparseRows
+        >>> SparseRows(scipy.sparse.csr_array([[0.0, 2.0], [3.0, 0.0]])).part(1, 2).values
+        array([3.], dtype=float32)
+        """
+        begin = self.begin[first : end + 1]
+        here = slice(begin[0], begin[-1])
+        return self._of(begin - begin[0], self.columns[here].copy(), self.values[here].copy(), self.shape[1])
+
+    @classmethod
+    def joined(cls, parts: Sequence[SparseRows]) -> SparseRows:
+        """Return the rows of all parts, one after the other.
+
+        Examples
+        --------
+        >>> import scipy.sparse
+        >>> from fastmlp.sparse import SparseRows
+        >>> rows = SparseRows(scipy.sparse.csr_array([[0.0, 2.0], [3.0, 0.0]]))
+        >>> SparseRows.joined([rows, rows]).begin
+        array([0, 1, 2, 3, 4])
+        """
+        lengths = np.concatenate([[0], *(np.diff(part.begin) for part in parts)])
+        columns, values = ([getattr(part, name) for part in parts] for name in ("columns", "values"))
+        return cls._of(np.cumsum(lengths), np.concatenate(columns), np.concatenate(values), parts[0].shape[1])
+
+    @classmethod
+    def _of(cls, begin: Array, columns: Array, values: Float32, k: int) -> SparseRows:
+        rows = cls.__new__(cls)
+        rows.shape = len(begin) - 1, k
+        rows.begin, rows.columns, rows.values = begin, columns, values
+        return rows
 
     def dense(self, first: int, end: int) -> Float32:
         """Return rows [first, end) as a float32 array.

@@ -85,7 +85,7 @@ BAD_X = {
 # ---- y, of fit and evaluate: by the loss of the network
 
 BAD_Y = {
-    "None": ("cross_entropy", None, TypeError, "{y} must be an array of real numbers, not NoneType of object"),
+    "None": ("cross_entropy", None, TypeError, "{y} must be an array of real numbers, not None"),
     "float labels": (
         "cross_entropy",
         Y.astype(float),
@@ -616,7 +616,7 @@ def test_arguments_that_are_unknown_or_missing():
         (MLP, "layer_sizes"),
         (lambda: MLP(2, 3, 2), r"write MLP\(\(2, 3, 2\)\)"),
         (lambda: MLP(SIZES, hidden=3), "hidden"),
-        (lambda: net.fit(X), "'y'"),
+        (lambda: net.fit(X), "y must be an array of real numbers, not None"),
         (lambda: net.fit(X, Y, 10), "without a name"),
         (lambda: net.fit(X, Y, learning_rate=0.1), "learning_rate"),
         (net.predict, "'X'"),

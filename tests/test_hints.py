@@ -119,7 +119,7 @@ def test_no_advice_contradicts_an_argument_that_there_is():
         ),
         (lambda net: Adam(1, 0, 0, 1, 1), "Adam takes only learning_rate, beta_1, beta_2, epsilon without a name"),
         (lambda net: MLP(), "MLP.__init__() missing 1 required positional argument: 'layer_sizes'"),
-        (lambda net: net.fit(X), "MLP.fit() missing 1 required positional argument: 'y'"),
+        (lambda net: net.fit(X), "y must be an array of real numbers, not None"),
         # the call is right, what stands in it is wrong
         (lambda net: MLP(784), "layer_sizes must be a sequence of whole numbers, not 784; as in MLP((784, 256, 10))"),
         (lambda net: net.fit(X, Y, epochs="3"), "epochs must be a whole number, not '3'"),

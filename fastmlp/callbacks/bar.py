@@ -56,6 +56,7 @@ class ProgressBar(Callback):
         """Move the bar."""
         if self._bar is not None:
             self._bar.set_description(f"Epoch {len(progress.history.loss) + 1}/{progress.epochs}", refresh=False)
+            self._bar.total = progress.n_batches  # which grows where it is not known
             if progress.batch <= self._bar.n:  # a new epoch; tqdm's reset would draw the bar for each
                 self._bar.update(-self._bar.n)
             self._bar.update(progress.batch - self._bar.n)

@@ -21,7 +21,7 @@ class Progress:
     history : History
         Of the epochs that are done.
     epochs, n_batches : int
-        Epochs of this call, and batches of an epoch.
+        Epochs of this call, and batches of an epoch: of a stream whose rows are not counted, as far as they are known.
     batch : int
         Batches done of the current epoch.
     optimizer : SGD, Adam or AdamW

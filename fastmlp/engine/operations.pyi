@@ -2,6 +2,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 def is_finite(x: NDArray[np.float32]) -> bool: ...
+def checksum(words: NDArray[np.uint32], n_threads: int) -> int: ...
 def matmul_bias(
     out: NDArray[np.float32],
     x: NDArray[np.float32],

@@ -71,7 +71,9 @@ cdef class Team:
         close_rendezvous(&self.rendezvous)
 
     cdef start_team(self, int n_threads):
-        """Have up to so many threads; nothing is known of their speed."""
+        """Have up to so many threads, of whose speed nothing is known; where they are as many as before, what was."""
+        if self.runs is not None and self.counts[0] == n_threads:
+            return
         self.runs = Buffers()
         self.rendezvous.runs = <Run *>self.runs.allocate(sizeof(Run) * n_threads)
         self.n_counts, self.slices = 0, 0

@@ -92,16 +92,18 @@ cdef class Trainer(Team):
 
     cdef Parameters parameters
     cdef Batch at_hand                      # rows of the batch, or of a part of it
-    cdef readonly Py_ssize_t batch, n_batches   # of the epoch: how many are done, and are to be
+    cdef readonly Py_ssize_t batch, n_batches   # of the epoch: how many are done, and are to be as far as is known
     cdef readonly bint at_cut               # the step at hand waits for Python
     cdef Py_ssize_t batch_size
     cdef Py_ssize_t capacity, part_rows     # rows of a part of a batch, at most; of a whole batch's last part
     cdef int n_threads
     cdef RowLoss loss
     cdef bint cut_at_gradient, clipped, chained
-    # The epoch
+    # The epoch, or a part of it that begins with some batch
     cdef Rows rows
     cdef const int64_t[::1] order
+    cdef Py_ssize_t first
+    cdef bint is_last
     cdef readonly double total_cost, cost_before    # of its batches so far; without the last one
     # The program for a whole batch and, where the last one is smaller, for that one; and where it stands
     cdef Program whole, last
@@ -122,6 +124,11 @@ cdef class Trainer(Team):
     def step(self):
         """Steps that the optimizer has taken, over its whole life."""
         return self.parameters.step
+
+    @property
+    def is_over(self):
+        """Whether the epoch's last batch is done."""
+        return self.is_last and self.batch == self.n_batches
 
     @property
     def cost(self):
@@ -193,28 +200,53 @@ cdef class Trainer(Team):
 
     # -- Running
 
-    def start_epoch(self, Rows rows, const int64_t[::1] order, uint64_t key=0):
+    def start_epoch(self, Rows rows, const int64_t[::1] order, uint64_t key=0, *, bint is_last=True):
         """Begin an epoch over these of the rows, in this order; what is drawn in it is a function of the key.
+
+        Where they are not its last ones, their number must be a multiple of the batch's, and `continue_epoch` follows.
 
         Raises
         ------
         ValueError
-            There is none, or one that the rows do not have.
+            There is none, or one that the rows do not have; or rows are left that make no batch.
         """
+        self.begin_part(rows, order, key, is_last, 0)
+
+    def continue_epoch(self, Rows rows, const int64_t[::1] order, uint64_t key=0, *, bint is_last=True):
+        """Go on with other rows, once the batches of those before are done.
+
+        Raises
+        ------
+        RuntimeError
+            Some are not, or there are to be no others.
+        ValueError
+            As `start_epoch` does.
+        """
+        if self.is_last or self.batch < self.n_batches:
+            raise RuntimeError("an epoch goes on when its batches so far are done, and others are to come")
+        self.begin_part(rows, order, key, is_last, self.batch)
+
+    cdef begin_part(self, Rows rows, const int64_t[::1] order, uint64_t key, bint is_last, Py_ssize_t first):
+        """Rows of the epoch from batch `first` on, in this order."""
         cdef Py_ssize_t n = order.shape[0], i
         cdef uint64_t denormals
         check_order(order, rows.n)
+        if not is_last and n % self.batch_size > 0:
+            raise ValueError(f"rows must be a multiple of {self.batch_size} where others are to come, not {n}")
         if rows is not self.rows or self.clipped != (self.parameters.clip_norm > 0):
             self.make_room(rows)
-        self.n_batches = (n + self.batch_size - 1) // self.batch_size
-        i = n - (self.n_batches - 1) * self.batch_size
+        self.first, self.is_last = first, is_last
+        self.n_batches = first + (n + self.batch_size - 1) // self.batch_size
+        i = n - (self.n_batches - first - 1) * self.batch_size
         if self.whole is None:
             self.whole = self.program_for(self.batch_size)
         if self.last is None or i != self.last_rows:
             self.last, self.last_rows = self.whole if i == self.batch_size else self.program_for(i), i
         self.at_hand.draw_by(key)
         self.order = order
-        self.batch, self.total_cost, self.at_cut = 0, 0, False
+        self.batch, self.at_cut = first, False
+        if first == 0:
+            self.total_cost = 0
         fm_flush_denormals(&denormals)  # as where the other batches begin
         self.begin()
         fm_restore_denormals(&denormals)
@@ -228,7 +260,7 @@ cdef class Trainer(Team):
             The epoch has ended.
         """
         if self.batch >= self.n_batches:
-            raise RuntimeError("the epoch has ended: start_epoch begins another one")
+            raise RuntimeError("the epoch, or its part, has ended: start_epoch begins another one")
         self.at_cut = False
         self.run_slice(1 if self.loss.how.kind < 0 or self.cut_at_gradient else self.n_batches - self.batch)
 
@@ -242,7 +274,7 @@ cdef class Trainer(Team):
             self.parameters.choose_clip()
         if not self.enter(self.phase + 1):
             self.batch += 1
-            self.parameters.end_step(min(self.batch_size, self.order.shape[0] - (self.batch - 1) * self.batch_size))
+            self.parameters.end_step(self.rows_from(self.place(self.batch - 1)))
             self.steps -= 1
             if self.batch < self.n_batches:
                 self.begin()
@@ -263,16 +295,24 @@ cdef class Trainer(Team):
 
     cdef void begin(self) noexcept nogil:
         """The batch's first phase, the scale of its losses, the optimizer's constants, which lists are worth making."""
-        cdef Py_ssize_t first = self.batch * self.batch_size
+        cdef Py_ssize_t place = self.place(self.batch)
         self.enter(0)
         self.cost_before = self.total_cost
-        self.at_hand.weigh(&self.order[first], min(self.batch_size, self.order.shape[0] - first))
+        self.at_hand.weigh(&self.order[place], self.rows_from(place))
         self.parameters.begin_step(self.batch, self.at_hand.row_scale)
-        self.at_hand.choose_forms(self.part_rows if self.batch > 0 else 0)
+        self.at_hand.choose_forms(self.part_rows if self.batch > self.first else 0)
+
+    cdef Py_ssize_t place(self, Py_ssize_t batch) noexcept nogil:
+        """Where in the order a batch begins."""
+        return (batch - self.first) * self.batch_size
+
+    cdef Py_ssize_t rows_from(self, Py_ssize_t place) noexcept nogil:
+        """How many rows the batch has that begins there."""
+        return min(self.batch_size, self.order.shape[0] - place)
 
     cdef const int64_t *part(self) noexcept nogil:
         """The rows from which those of the phase at hand are counted."""
-        return &self.order[self.batch * self.batch_size + self.now.base]
+        return &self.order[self.place(self.batch) + self.now.base]
 
     cdef Py_ssize_t count_tasks(self) noexcept nogil:
         return self.now.count
@@ -330,7 +370,7 @@ cdef class Trainer(Team):
 
     def cut_rows(self):
         """Return the rows whose logits wait for their losses, int64 (n,)."""
-        cdef Py_ssize_t n = self.cut_n(), first = self.batch * self.batch_size + self.now.base
+        cdef Py_ssize_t n = self.cut_n(), first = self.place(self.batch) + self.now.base
         return np.array(self.order[first:first + n])
 
     def logits(self):

@@ -3,95 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, _fit_context
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from fastmlp.activations import ACTIVATIONS
 from fastmlp.arrays import Float32
 from fastmlp.layers import layout
-from fastmlp.losses import loss_of
+from fastmlp.losses import Loss, loss_of
 from fastmlp.network import MLP
 from fastmlp.rows import Targets, checked_rows, checked_weights
-from fastmlp.sklearn import exchange, solvers
+from fastmlp.sklearn import inputs, parameters, solvers
+from fastmlp.sklearn.fitted import Fitted
 
 __all__ = ["BaseMLP", "is_stochastic"]
-
-NONNEGATIVE = Interval(Real, 0, None, closed="left")
-POSITIVE = Interval(Real, 0, None, closed="neither")
-COUNT = Interval(Integral, 1, None, closed="left")
-DECAY = Interval(Real, 0, 1, closed="left")
 
 # First weights are uniform within the root of this factor / (fan_in + fan_out): Glorot & Bengio 2010, equation 16, for
 # activations of slope 1 at 0.
 FACTORS = {"logistic": 2.0}
 
 
-# What the parameters may be, in scikit-learn's own terms.
-CONSTRAINTS: dict[str, list[Any]] = {
-    "hidden_layer_sizes": ["array-like", COUNT],
-    "activation": [StrOptions(set(ACTIVATIONS)), tuple, list],
-    "solver": [StrOptions({"lbfgs", "sgd", "adam", "adamw"})],
-    "alpha": [NONNEGATIVE],
-    "batch_size": [StrOptions({"auto"}), COUNT],
-    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
-    "learning_rate_init": [POSITIVE, callable],
-    "power_t": [NONNEGATIVE],
-    "max_iter": [COUNT],
-    "shuffle": ["boolean"],
-    "random_state": ["random_state"],
-    "tol": [NONNEGATIVE],
-    "verbose": ["verbose"],
-    "warm_start": ["boolean"],
-    "momentum": [Interval(Real, 0, 1, closed="both")],
-    "nesterovs_momentum": ["boolean"],
-    "early_stopping": ["boolean"],
-    "validation_fraction": [DECAY],
-    "beta_1": [DECAY],
-    "beta_2": [DECAY],
-    "epsilon": [POSITIVE],
-    "n_iter_no_change": [COUNT, Options(Real, {np.inf})],
-    "max_fun": [COUNT],
-    "n_threads": [COUNT, None],
-    "weight_decay": [NONNEGATIVE],
-    "clip_norm": [POSITIVE, None],
-    "keep_optimizer": ["boolean"],
-    "max_time": [POSITIVE, None],
-    "callbacks": [tuple, list],
-}
-
-
-class Arrays(list[Float32]):
-    """Arrays of a network's own memory: what takes the place of one is written into it.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastmlp.sklearn.base import Arrays
-    >>> array = np.zeros(2, np.float32)
-    >>> arrays = Arrays([array])
-    >>> arrays[0] = [1, 2]
-    >>> array
-    array([1., 2.], dtype=float32)
-    """
-
-    def __setitem__(self, which: Any, values: Any) -> None:
-        """Write values, of the same shape, into an array, or into some."""
-        if not isinstance(which, slice):
-            which, values = slice(which, which + 1 or None), [values]
-        for array, new in zip(self[which], values, strict=True):
-            if np.shape(new) != array.shape:
-                raise ValueError(f"an array of shape {array.shape} cannot take values of shape {np.shape(new)}")
-            array[...] = new
-
-
-class BaseMLP(BaseEstimator):
+class BaseMLP(Fitted, BaseEstimator):
     """Base of the estimators: all but what y is, and what is said of it.
 
     Examples
@@ -102,7 +37,7 @@ class BaseMLP(BaseEstimator):
     True
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
+    _parameter_constraints: ClassVar[dict[str, Any]] = parameters.CONSTRAINTS
 
     network_: MLP
     classes_: NDArray[Any]
@@ -115,48 +50,11 @@ class BaseMLP(BaseEstimator):
             if name not in ("self", "__class__"):
                 setattr(self, name, value)
 
-    # -- What a fitted one shows
+    def _validate_params(self) -> None:
+        parameters.check(self)
 
-    @property
-    def coefs_(self) -> Arrays:
-        """Weights of each layer, float32 (n_in, n_out): the network's own memory, which may be written to."""
-        return Arrays(self._network().weights)
-
-    @coefs_.setter
-    def coefs_(self, values: Iterable[ArrayLike]) -> None:
-        self.coefs_[:] = list(values)
-
-    @property
-    def intercepts_(self) -> Arrays:
-        """Bias of each layer, float32 (n_out,), as `coefs_`."""
-        return Arrays(self._network().biases)
-
-    @intercepts_.setter
-    def intercepts_(self, values: Iterable[ArrayLike]) -> None:
-        self.intercepts_[:] = list(values)
-
-    @property
-    def n_layers_(self) -> int:
-        """Layers, inputs and outputs included."""
-        return len(self._network().layer_sizes)
-
-    @property
-    def n_outputs_(self) -> int:
-        """Outputs of the network."""
-        return self._network().layer_sizes[-1]
-
-    @property
-    def out_activation_(self) -> str:
-        """Activation of the outputs."""
-        return loss_of(self._network().loss).output.name
-
-    def _network(self) -> MLP:
-        """The network; before `fit` an AttributeError, so that its attributes are not there."""
-        try:
-            network: MLP = vars(self)["network_"]
-        except KeyError:
-            raise AttributeError(f"this {type(self).__name__} is not fitted yet") from None
-        return network
+    def __getstate__(self) -> dict[str, Any]:
+        return solvers.without_kept(super().__getstate__())
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -165,7 +63,7 @@ class BaseMLP(BaseEstimator):
 
     # -- Training
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @parameters.checking
     def fit(
         self,
         X: Any,
@@ -205,8 +103,8 @@ class BaseMLP(BaseEstimator):
         """
         if (X_val is None) != (y_val is None) or (X_val is None and sample_weight_val is not None):
             raise ValueError("X_val and y_val must be given together, and sample_weight_val with them")
-        if X_val is not None and self.solver == "lbfgs":
-            raise ValueError("X_val must be None for solver='lbfgs', which has no epochs to judge")
+        if self.solver == "lbfgs":
+            solvers.require_plain(self, X_val)
         held_out = None if X_val is None else (X_val, y_val, sample_weight_val)
         return self._fit(X, y, sample_weight, incremental=False, held_out=held_out)
 
@@ -223,20 +121,17 @@ class BaseMLP(BaseEstimator):
             raise ValueError("partial_fit does not support early_stopping=True")
         hidden = _hidden_sizes(self.hidden_layer_sizes)
         first = not hasattr(self, "network_") or not (self.warm_start or incremental)
-        data = self._data(X, y, sample_weight, incremental=incremental, reset=first)
-        held_out_data = None if held_out is None else self._data(*held_out, incremental=True, reset=False)
+        classes = "more" if incremental else "new" if first else "same"
+        data = self._data(X, y, sample_weight, classes=classes, reset=first, repeated=incremental or self.warm_start)
+        held_out_data = None if held_out is None else self._data(*held_out, classes="known", reset=False)
         random = check_random_state(self.random_state)
         values = data.targets.values
-        sizes = (data.X.shape[1], *hidden, len(self.classes_) if values is None else values.shape[1])
-        activation = self.activation if isinstance(self.activation, str) else tuple(self.activation)
+        outputs = len(self.classes_) if values is None else values.shape[1] * loss_of(self._loss()).outputs_a_target
+        arguments = self._arguments((data.X.shape[1], *hidden, outputs))
         if first:
-            self._begin(sizes, activation, random)
-        elif sizes != self.network_.layer_sizes or activation != self.network_.activation:
-            raise ValueError(
-                f"the network has layers of {self.network_.layer_sizes} with {self.network_.activation!r} between "
-                f"them, and now hidden_layer_sizes, activation, X and y ask for {sizes} with {activation!r}; "
-                "fit with warm_start=False makes a new one"
-            )
+            self._begin(arguments, random)
+        else:
+            self._require_same(arguments)
         self.network_.n_threads = self.n_threads
         try:
             with np.errstate(over="ignore"):  # what float32 cannot hold: the costs tell
@@ -248,64 +143,70 @@ class BaseMLP(BaseEstimator):
             ) from None
         return self
 
-    def _data(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool, reset: bool) -> solvers.Data:
-        """What scikit-learn has checked, with weights of the rows where there are some."""
-        X, targets, weights = self._validated(X, y, incremental=incremental, reset=reset)
+    def _data(
+        self, X: Any, y: Any, sample_weight: Any, *, classes: str, reset: bool, repeated: bool = False
+    ) -> solvers.Data:
+        """What has been checked, with weights of the rows where there are some; rows that may come again are marked."""
+        mark = inputs.fingerprint(X) if repeated else None
+        X, y, weights = self._validated(X, y, classes=classes, reset=reset, known=solvers.are_kept(self, mark))
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
             weights = sample_weight if weights is None else weights * sample_weight
-        return solvers.Data(X, targets, checked_weights(weights, X.shape[0]))
+        return solvers.Data(X, y, self._targets(y), checked_weights(weights, X.shape[0]), mark)
 
-    def _validated(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Targets, Any]:
-        """X checked, what the network is to say of its rows, and what they weigh by their classes, or None."""
+    def _validated(self, X: Any, y: Any, *, classes: str, reset: bool, known: bool) -> tuple[Any, Any, Any]:
+        """X and y checked, and what the rows weigh by their classes, or None.
+
+        The classes of y are "new", the "same" as before, some that are "known", or these and perhaps "more". `known`
+        rows are known to be good.
+        """
         raise NotImplementedError
 
-    def _loss(self) -> str:
-        """The network's loss, a name of `fastmlp.losses.LOSSES`."""
+    def _targets(self, y: Any) -> Targets:
+        """What the network is to say of rows that have these y."""
         raise NotImplementedError
 
-    def _loss_scale(self) -> float:
-        """What scikit-learn's loss is, of the network's."""
-        return 1.0
+    def _loss(self) -> str | Loss:
+        """The network's loss."""
+        raise NotImplementedError
 
-    def _begin(self, sizes: tuple[int, ...], activation: str | tuple[str, ...], random: np.random.RandomState) -> None:
+    def _loss_terms(self, targets: NDArray[Any], weights: Float32 | None) -> tuple[float, float]:  # noqa: ARG002
+        """By what the network's mean loss of these targets is multiplied, and what is added, for scikit-learn's."""
+        return 1.0, 0.0
+
+    # -- The network
+
+    def _arguments(self, sizes: tuple[int, ...]) -> dict[str, Any]:
+        """By which `fastmlp.MLP` makes the network."""
+        each = {name: getattr(self, name) for name in ("activation", "dropout")}
+        each = {name: tuple(value) if isinstance(value, list) else value for name, value in each.items()}
+        return {"layer_sizes": sizes, "loss": self._loss(), "batch_norm": bool(self.batch_norm), **each}
+
+    def _begin(self, arguments: dict[str, Any], random: np.random.RandomState) -> None:
         """Make a new network, of the weights that scikit-learn draws from this random state, and new attributes."""
-        self.network_ = network = MLP._unfilled(
-            sizes, activation=activation, loss=self._loss(), n_threads=self.n_threads
-        )
-        factor = FACTORS.get(activation if isinstance(activation, str) else "", 6.0)
-        for i, _, offset, shape in layout(network.layers):
+        self.network_ = network = MLP._unfilled(**arguments, n_threads=self.n_threads)
+        for i, name, offset, shape in layout(network.layers):
             layer = network.layers[i]
-            bound = np.sqrt(factor / (layer.inputs + layer.units))
-            network.parameters[offset : offset + np.prod(shape)] = random.uniform(-bound, bound, shape).ravel()
+            values = network._values[offset : offset + np.prod(shape)]
+            if name in ("weights", "bias"):
+                bound = np.sqrt(FACTORS.get(str(network.activation), 6.0) / (layer.inputs + layer.units))
+                values[:] = random.uniform(-bound, bound, shape).ravel()
+            else:
+                values[:] = name != "running_mean"
+        if any(layer.dropout for layer in network.layers):
+            network.seed = int(random.randint(2**31))
         solvers.begin(self)
 
-    # -- Exchange
-
-    @classmethod
-    def from_sklearn(cls, fitted: Any) -> Any:
-        """Return an estimator that predicts, to the rounding of float32, what scikit-learn's fitted one does.
-
-        It has its parameters and records; training goes on with a new optimizer.
-
-        Raises
-        ------
-        TypeError
-            `fitted` is not scikit-learn's estimator of this name.
-        NotFittedError
-            It is not fitted.
-        """
-        return exchange.from_sklearn(cls, fitted)
-
-    def to_sklearn(self) -> Any:
-        """Return scikit-learn's own estimator, fitted, with the parameters that it has; it predicts the same.
-
-        Raises
-        ------
-        ValueError
-            scikit-learn does not have the activation, the solver or the loss.
-        """
-        return exchange.to_sklearn(self)
+    def _require_same(self, arguments: dict[str, Any]) -> None:
+        """Refuse to go on with a network that is not the one that the parameters ask for."""
+        network = self.network_
+        if any(getattr(network, name) != value for name, value in arguments.items()):
+            wanted = MLP._unfilled(**arguments)
+            if any(getattr(network, name) != getattr(wanted, name) for name in arguments):
+                raise ValueError(
+                    f"the parameters, X and y ask for a network {wanted!r}, and there is {network!r}; fit with "
+                    "warm_start=False makes a new one"
+                )
 
     # -- Prediction
 
@@ -319,8 +220,8 @@ class BaseMLP(BaseEstimator):
                 logits = network._few_rows.logits(X.astype(np.float32, copy=False))
                 if logits is not None:  # they are a few, and sound
                     return logits
-            X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-            logits = network._logits(solvers.as_rows(X))
+            X = inputs.rows(self, X)
+            logits = network._logits(inputs.as_rows(X))
         if not np.isfinite(logits).all():
             checked_rows("X", X, network.layer_sizes[0])
         return logits

@@ -8,18 +8,21 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_matrix
-from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.base import ClassifierMixin
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target
-from sklearn.utils.validation import validate_data
 
 from fastmlp.callbacks import Callback
+from fastmlp.losses import CrossEntropy, Loss
 from fastmlp.rows import Targets
+from fastmlp.sklearn import inputs
 from fastmlp.sklearn.base import BaseMLP, is_stochastic
+from fastmlp.sklearn.growth import grow
+from fastmlp.sklearn.parameters import SHARE, checking
 from fastmlp.sparse import is_sparse
 
 __all__ = ["MLPClassifier"]
@@ -81,14 +84,30 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Of "adamw", decoupled from the gradient (Loshchilov & Hutter 2019).
     clip_norm : float or None, default None
         The largest norm of a batch's gradient; those above it are scaled down.
+    clip_value : float or None, default None
+        Each component of the gradient is held within -clip_value and clip_value.
+    dropout : float in [0, 1) or a sequence of these, default 0.0
+        Share of the units of all hidden layers, or of each, that training leaves out.
+    batch_norm : bool, default False
+        Normalise the hidden layers over each batch, as `fastmlp.MLP` does.
+    scoring : str, callable or None, default None
+        By what rows that are held out are judged, the larger the better: the name of a scorer of scikit-learn's, a
+        function of (estimator, X, y), or "loss" for minus the loss. None: the accuracy.
     keep_optimizer : bool, default False
         With `warm_start`, `fit` goes on with the optimizer's state, too.
     max_time : float or None, default None
-        Seconds after which the epoch at hand is the last one.
+        Seconds after which training ends, between two batches; not of "lbfgs".
     callbacks : sequence of fastmlp.callbacks.Callback, default ()
-        Told how training goes, as by `fastmlp.MLP.fit`; not by "lbfgs".
+        Told how training goes, as by `fastmlp.MLP.fit`: `ProgressBar`, `CSVLog`, `EarlyStopping` or your own; not by
+        "lbfgs". The history has also "validation_loss", "validation_accuracy" (of a regressor "validation_r2") and
+        "validation_score" where rows are held out.
     class_weight : dict, "balanced" or None, default None
         By which the weights of a class's rows are multiplied; "balanced": all classes weigh the same.
+    label_smoothing : float in [0, 1), default 0.0
+        Share of each target that goes to all classes alike; of a single or a multilabel answer, to yes and no.
+    grow_classes : bool, default False
+        `partial_fit` takes classes that it has not seen, and then the network gets outputs for them; `classes` may be
+        left out of the first call.
 
     Attributes
     ----------
@@ -120,9 +139,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     True
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseMLP._parameter_constraints,
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
+        "label_smoothing": [SHARE],
+        "grow_classes": ["boolean"],
     }
 
     def __init__(
@@ -154,10 +175,16 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         n_threads: int | None = None,
         weight_decay: float = 0.01,
         clip_norm: float | None = None,
+        clip_value: float | None = None,
+        dropout: float | Sequence[float] = 0.0,
+        batch_norm: bool = False,
+        scoring: Any = None,
         keep_optimizer: bool = False,
         max_time: float | None = None,
         callbacks: Sequence[Callback] = (),
         class_weight: Any = None,
+        label_smoothing: float = 0.0,
+        grow_classes: bool = False,
     ) -> None:
         self._take(locals())
 
@@ -167,7 +194,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return tags
 
     @available_if(is_stochastic)
-    @_fit_context(prefer_skip_nested_validation=True)
+    @checking
     def partial_fit(
         self, X: Any, y: Any, sample_weight: ArrayLike | None = None, classes: ArrayLike | None = None
     ) -> MLPClassifier:
@@ -179,12 +206,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         y : array (n,) or (n, n_outputs)
         sample_weight : array (n,) or None
         classes : array (n_classes,) or None
-            All that will ever come, in the first call; later ones may leave it out.
+            All that will ever come, in the first call; later ones may leave it out. With `grow_classes` some of them.
 
         Returns
         -------
         self
         """
+        if classes is None and self.grow_classes and not hasattr(self, "classes_"):
+            classes = _classes_of(y)[0]
         if _check_partial_fit_first_call(self, classes):
             _, self._kind = _classes_of(y if type_of_target(y).startswith("multilabel") else classes)
             self._sparse_answers = is_sparse(y)
@@ -225,42 +254,50 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         """
         return np.log(self.predict_proba(X))
 
-    def _loss(self) -> str:
-        return "cross_entropy" if self._kind == "multiclass" else "binary_cross_entropy"
+    def _loss(self) -> str | Loss:
+        if self._kind == "multiclass":
+            return CrossEntropy(self.label_smoothing) if self.label_smoothing else "cross_entropy"
+        return "binary_cross_entropy"  # whose targets are smoothed themselves
 
-    def _validated(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Targets, Any]:
-        X, y = validate_data(self, X, y, accept_sparse=["csr", "csc"], multi_output=True, reset=reset)
+    def _validated(self, X: Any, y: Any, *, classes: str, reset: bool, known: bool) -> tuple[Any, Any, Any]:
+        X, y = inputs.examples(self, X, y, reset=reset, known=known)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
-            self.classes_, self._kind = _classes_of(y)
+        found, kind = _classes_of(y)
+        if classes == "new":
+            self.classes_, self._kind = found, kind
             self._sparse_answers = is_sparse(y)
+        elif classes == "more" and self.grow_classes and "multilabel-indicator" not in (kind, self._kind):
+            self._kind = grow(self, found)
         else:
-            self._check_classes(_classes_of(y)[0], all_of_them=self.warm_start and not incremental)
-        weights = None if self.class_weight is None else compute_sample_weight(self.class_weight, y)
-        return X, self._encoded(y), weights
+            self._check_classes(found, all_of_them=classes == "same")
+        return X, y, None if self.class_weight is None else compute_sample_weight(self.class_weight, y)
 
     def _check_classes(self, classes: NDArray[Any], *, all_of_them: bool) -> None:
-        if all_of_them:
-            if set(classes) != set(self.classes_):
-                raise ValueError(
-                    "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
-                    f"Previously got {self.classes_}, `y` has {classes}"
-                )
-        elif len(np.setdiff1d(classes, self.classes_, assume_unique=True)):
+        found, known = set(classes.tolist()), set(self.classes_.tolist())
+        if all_of_them and found != known:
+            raise ValueError(
+                "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+                f"Previously got {self.classes_}, `y` has {classes}"
+            )
+        if not found <= known:
             raise ValueError(
                 f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {classes}."
             )
 
-    def _encoded(self, y: Any) -> Targets:
+    def _targets(self, y: Any) -> Targets:
         """Labels from 0 on or, of one output or of several answers, 0 and 1."""
         if y.ndim == 2:
             y = y.toarray() if is_sparse(y) else y
-            return Targets(None, (y != 0).astype(np.float32))
-        labels = np.searchsorted(self.classes_, y)
-        if self._kind == "multiclass":
-            return Targets(labels.astype(np.int64, copy=False), None)
-        return Targets(None, labels.astype(np.float32).reshape(-1, 1))
+            answers = (y != 0).astype(np.float32)
+        else:
+            labels = np.searchsorted(self.classes_, y)
+            if self._kind == "multiclass":
+                return Targets(labels.astype(np.int64, copy=False), None)
+            answers = labels.astype(np.float32).reshape(-1, 1)
+        if self.label_smoothing:
+            answers = answers * np.float32(1 - self.label_smoothing) + np.float32(self.label_smoothing / 2)
+        return Targets(None, answers)
 
 
 def _classes_of(y: Any) -> tuple[NDArray[Any], str]:

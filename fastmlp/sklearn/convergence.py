@@ -1,20 +1,21 @@
-"""When a stochastic solver slows down or ends: scikit-learn's rules, as a callback of the engine's epochs."""
+"""When a stochastic solver slows down or ends: scikit-learn's rules, by which the engine's epochs are judged."""
 
 from __future__ import annotations
 
-import time
+import copy
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import check_scoring
 
 from fastmlp import metrics
-from fastmlp.arrays import Array, Float32
-from fastmlp.callbacks import Callback, Progress
+from fastmlp.callbacks import Progress
 from fastmlp.engine.trainer import Trainer
 from fastmlp.layers import squared_norm
+from fastmlp.losses import loss_of
 from fastmlp.network import MLP
-from fastmlp.rows import Targets
-from fastmlp.sparse import SparseRows
+from fastmlp.sklearn import inputs
 
 __all__ = ["Convergence", "Validation"]
 
@@ -26,46 +27,69 @@ class Validation:
 
     Parameters
     ----------
-    rows : array (n, k) or SparseRows
-    targets : Targets
-    weights : float32 array (n,) or None
+    estimator : MLPClassifier or MLPRegressor
+        Whose `scoring` is the score: a scorer of scikit-learn's or its name, "loss" for minus the loss, or None for the
+        accuracy or R2 and, of losses that have neither, minus the loss.
+    data : Data
 
     Examples
     --------
     >>> import numpy as np, fastmlp
     >>> from fastmlp.rows import Targets
+    >>> from fastmlp.sklearn import MLPClassifier
     >>> from fastmlp.sklearn.convergence import Validation
-    >>> rows, labels = np.zeros((2, 3), np.float32), np.array([0, 1])
-    >>> Validation(rows, Targets(labels, None), None).scores(fastmlp.MLP((3, 2)))[1]
+    >>> from fastmlp.sklearn.solvers import Data
+    >>> y = np.array([0, 1])
+    >>> data = Data(np.zeros((2, 3)), y, Targets(y, None), None)
+    >>> Validation(MLPClassifier(), data).judge(fastmlp.MLP((3, 2)))["validation_accuracy"]
     0.5
     """
 
-    def __init__(self, rows: Array | SparseRows, targets: Targets, weights: Float32 | None) -> None:
-        self.rows = rows
-        self.targets = targets
-        self.weights = weights
+    def __init__(self, estimator: Any, data: Any) -> None:
+        self.data = data
+        rows = inputs.as_rows(data.X)
+        self.rows = np.require(rows, np.float32, ["C", "A"]) if isinstance(rows, np.ndarray) else rows
+        self.factor, self.constant = estimator._loss_terms(data.targets.given, data.weights)
+        self.estimator = estimator
+        self.scorer: Any = None
+        if estimator.scoring not in (None, "loss"):
+            self.scorer = check_scoring(estimator, estimator.scoring)
 
-    def scores(self, network: MLP) -> tuple[float, float]:
-        """Return the mean loss, and the accuracy or, of values, R2."""
-        found = metrics.scores(network._logits(self.rows), self.targets, network.loss, self.weights)
-        return found["loss"], found["accuracy" if "accuracy" in found else "r2"]
+    def judge(self, network: MLP) -> dict[str, float]:
+        """Return the mean loss, the score and what else there is to say, by their names in a history."""
+        found = metrics.scores(network._logits(self.rows), self.data.targets, network.loss, self.data.weights)
+        score = -found["loss"]
+        if self.scorer is not None:
+            score = self._scored()
+        elif self.estimator.scoring is None:
+            score = found.get("accuracy", found.get("r2", score))
+        return {f"validation_{name}": value for name, value in found.items()} | {"validation_score": score}
+
+    def _scored(self) -> float:
+        # A copy, since what is held out of a data frame has lost the names of its columns.
+        estimator = copy.copy(self.estimator)
+        vars(estimator).pop("feature_names_in_", None)
+        weights = {} if self.data.weights is None else {"sample_weight": self.data.weights}
+        return float(self.scorer(estimator, self.data.X, self.data.y, **weights))
 
 
-class Convergence(Callback):
+class Convergence:
     """Write an estimator's records after each epoch, and say when to end.
 
     Parameters
     ----------
     estimator : MLPClassifier or MLPRegressor
+    data : Data
+    learned : int64 array (n,)
+        Those of its rows that are learned from.
     trainer : Trainer
-    n : int
-        Rows of an epoch.
     batch_size : int
-    decay : float
-        What the squared norm of the weights adds to the loss.
-    scale : float
-        Of scikit-learn's loss by that of the network.
     validation : Validation or None
+
+    Attributes
+    ----------
+    progress : Progress
+        Of the run.
 
     Examples
     --------
@@ -77,64 +101,74 @@ class Convergence(Callback):
     5
     """
 
+    progress: Progress
+
     def __init__(
         self,
         estimator: Any,
+        data: Any,
+        learned: NDArray[np.int64],
         trainer: Trainer,
-        n: int,
         *,
         batch_size: int,
-        decay: float,
-        scale: float,
         validation: Validation | None,
     ) -> None:
         self.estimator = estimator
         self.trainer = trainer
-        self.n = n
+        self.n = n = len(learned)
         self.short = (-n) % batch_size  # rows by which the last batch is smaller
         self.batch_size = batch_size
-        self.decay = decay
-        self.scale = scale
+        weights = None if data.weights is None else data.weights[learned]
+        total = n if weights is None else float(weights.sum(dtype=np.float64))
+        self.factor, self.constant = estimator._loss_terms(data.targets.given[learned], weights)
+        # What the squared norm of the weights adds to the loss.
+        self.decay = estimator.alpha / 2 * -(-n // batch_size) / total
         self.validation = validation
-        self.norm = squared_norm(estimator.network_.layers, estimator.network_.parameters)
-        self.began = time.monotonic()
+        self.weights = estimator.network_.weights
+        self.norm = squared_norm(self.weights)
 
-    def on_epoch_end(self, progress: Progress) -> None:
-        """Record the epoch, and judge it."""
-        estimator = self.estimator
+    @property
+    def names(self) -> list[str]:
+        """What `judge` computes."""
+        scores = loss_of(self.estimator.network_.loss).scores
+        return [] if self.validation is None else [f"validation_{name}" for name in (*scores, "score")]
+
+    def judge(self, network: MLP) -> dict[str, float]:
+        """Record the epoch, and judge it; return what the rows held out say, by its name in the history."""
+        estimator, found = self.estimator, {}
         estimator.n_iter_ += 1
         estimator.t_ += self.n
-        estimator.loss_ = self._loss(progress.network)
+        estimator.loss_ = self._loss()
         estimator.loss_curve_.append(estimator.loss_)
         if estimator.verbose:
             print(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
-        improved = self._improved_loss() if self.validation is None else self._judge(self.validation, progress.network)
+        if self.validation is not None:
+            found = self.validation.judge(network)
+            self._record(self.validation, found)
+        improved = self._improved_score(network) if estimator.early_stopping else self._improved_loss()
         estimator._no_improvement_count = 0 if improved else estimator._no_improvement_count + 1
         if estimator.solver == "sgd" and estimator.learning_rate == "invscaling":
             self._set_rate(estimator.learning_rate_init / (estimator.t_ + 1) ** estimator.power_t)
         if estimator._no_improvement_count > estimator.n_iter_no_change:
-            self._stop_or_slow(progress)
-        if estimator.max_time is not None and time.monotonic() - self.began > estimator.max_time:
-            progress.stop = True
+            self._stop_or_slow()
+        return found
 
-    def _loss(self, network: MLP) -> float:
+    def _loss(self) -> float:
         """The mean over the epoch's rows; the weights are those of its beginning and end, on average."""
         total, last = self.trainer.total_cost, self.trainer.total_cost - self.trainer.cost_before
         mean = (total * self.batch_size - last * self.short) / self.n
-        before, self.norm = self.norm, squared_norm(network.layers, network.parameters)
-        return self.scale * mean + self.decay * (before + self.norm) / 2
+        before, self.norm = self.norm, squared_norm(self.weights)
+        return self.factor * mean + self.constant + self.decay * (before + self.norm) / 2
 
-    def _judge(self, validation: Validation, network: MLP) -> bool:
-        """Record what the rows held out say; whether they, or the losses of the others, say that the epoch gained."""
+    def _record(self, validation: Validation, found: dict[str, float]) -> None:
         estimator = self.estimator
-        loss, score = validation.scores(network)
-        estimator.validation_loss_curve_.append(self.scale * loss)
+        loss, score = found["validation_loss"], found["validation_score"]
+        estimator.validation_loss_curve_.append(validation.factor * loss + validation.constant)
         if estimator.validation_scores_ is None:
             estimator.validation_scores_ = []
         estimator.validation_scores_.append(score)
         if estimator.verbose:
             print(f"Validation score: {score:f}")
-        return self._improved_score(score, network) if estimator.early_stopping else self._improved_loss()
 
     def _improved_loss(self) -> bool:
         estimator = self.estimator
@@ -142,15 +176,15 @@ class Convergence(Callback):
         estimator.best_loss_ = min(best, estimator.loss_)
         return not estimator.loss_ > best - estimator.tol
 
-    def _improved_score(self, score: float, network: MLP) -> bool:
+    def _improved_score(self, network: MLP) -> bool:
         estimator = self.estimator
-        best = estimator.best_validation_score_
+        score, best = estimator.validation_scores_[-1], estimator.best_validation_score_
         if score > best:
             estimator.best_validation_score_ = score
-            estimator._best_parameters = network.parameters.copy()
+            estimator._best_values = network._values.copy()
         return not score < best + estimator.tol
 
-    def _stop_or_slow(self, progress: Progress) -> None:
+    def _stop_or_slow(self) -> None:
         estimator = self.estimator
         what = "Validation score" if estimator.early_stopping else "Training loss"
         message = (
@@ -164,7 +198,7 @@ class Convergence(Callback):
             estimator._no_improvement_count = 0
             message += f" Setting learning rate to {rate / 5:f}"
         else:
-            progress.stop = True
+            self.progress.stop = True
             message += " Learning rate too small. Stopping." if adaptive else " Stopping."
         if estimator.verbose:
             print(message)
@@ -175,4 +209,4 @@ class Convergence(Callback):
         velocity, nothing = network._state.moments
         velocity *= np.float32(optimizer.learning_rate / rate)
         optimizer.learning_rate = rate
-        self.trainer.load(network.parameters, (velocity, nothing))
+        self.trainer.load(network._values, (velocity, nothing))

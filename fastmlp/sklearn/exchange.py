@@ -10,7 +10,9 @@ from sklearn import neural_network
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import check_is_fitted
 
+from fastmlp.layers import views
 from fastmlp.network import MLP
+from fastmlp.normalisation import fold
 
 __all__ = ["from_sklearn", "to_sklearn"]
 
@@ -46,7 +48,7 @@ def from_sklearn(kind: type[Any], fitted: Any) -> Any:
     estimator.coefs_, estimator.intercepts_ = fitted.coefs_, fitted.intercepts_
     estimator.network_._require_finite()
     estimator.validation_loss_curve_ = []
-    estimator._best_parameters = estimator.network_.parameters.copy()
+    estimator._best_values = estimator.network_._values.copy()
     return estimator
 
 
@@ -66,8 +68,10 @@ def to_sklearn(estimator: Any) -> Any:
     theirs.set_params(**{name: value for name, value in estimator.get_params().items() if hasattr(theirs, name)})
     theirs._validate_params()  # it has fewer activations, solvers and losses
     _copy_records(estimator, theirs)
-    theirs.coefs_ = [weights.copy() for weights in estimator.coefs_]
-    theirs.intercepts_ = [bias.copy() for bias in estimator.intercepts_]
+    layers, values = estimator.network_.layers, estimator.network_._few_rows.read()
+    if estimator.network_.batch_norm:
+        fold(layers, values)
+    theirs.coefs_, theirs.intercepts_ = list(views(layers, values, "weights")), list(views(layers, values, "bias"))
     theirs._best_coefs, theirs._best_intercepts = list(theirs.coefs_), list(theirs.intercepts_)
     for name in ("n_layers_", "n_outputs_", "out_activation_"):
         setattr(theirs, name, getattr(estimator, name))

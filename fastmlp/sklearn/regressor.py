@@ -7,17 +7,24 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import RegressorMixin, _fit_context
+from scipy.special import xlogy
+from sklearn.base import RegressorMixin
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import validate_data
 
+from fastmlp.arrays import Float32
 from fastmlp.callbacks import Callback
+from fastmlp.losses import LOSSES, Loss, loss_of
 from fastmlp.rows import Targets
+from fastmlp.sklearn import inputs
 from fastmlp.sklearn.base import BaseMLP, is_stochastic
+from fastmlp.sklearn.parameters import checking
 
 __all__ = ["MLPRegressor"]
+
+KINDS = ("values", "counts")
+LOSS_NAMES = [name for name, loss in LOSSES.items() if loss.targets in KINDS]
 
 
 class MLPRegressor(RegressorMixin, BaseMLP):
@@ -27,12 +34,15 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     Parameters
     ----------
-    loss : {"squared_error"}, default "squared_error"
-        Half of the squared error, on average over rows and outputs.
+    loss : str or fastmlp.losses.Loss, default "squared_error"
+        "squared_error" (half of it) and "poisson" (half of its deviance, with an exponential output) as in
+        scikit-learn; and "absolute_error", "huber", "quantile", or an object of `fastmlp.losses` with parameters, as
+        ``Huber(delta=2.0)``. For ``Quantile(levels)`` of several levels `predict` returns a column for each, and
+        `score` has no meaning.
     hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, power_t, max_iter, \
 shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping, validation_fraction, \
-beta_1, beta_2, epsilon, n_iter_no_change, max_fun, n_threads, weight_decay, clip_norm, keep_optimizer, \
-max_time, callbacks
+beta_1, beta_2, epsilon, n_iter_no_change, max_fun, n_threads, weight_decay, clip_norm, clip_value, dropout, \
+batch_norm, scoring, keep_optimizer, max_time, callbacks
         As in `MLPClassifier`; `early_stopping` judges epochs by R2.
 
     Attributes
@@ -51,14 +61,14 @@ best_validation_score_, n_iter_, t_, n_layers_, n_outputs_, out_activation_, n_f
     True
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseMLP._parameter_constraints,
-        "loss": [StrOptions({"squared_error"})],
+        "loss": [StrOptions(set(LOSS_NAMES)), Loss],
     }
 
     def __init__(
         self,
-        loss: str = "squared_error",
+        loss: str | Loss = "squared_error",
         hidden_layer_sizes: Any = (100,),
         activation: str = "relu",
         *,
@@ -86,6 +96,10 @@ best_validation_score_, n_iter_, t_, n_layers_, n_outputs_, out_activation_, n_f
         n_threads: int | None = None,
         weight_decay: float = 0.01,
         clip_norm: float | None = None,
+        clip_value: float | None = None,
+        dropout: float | Sequence[float] = 0.0,
+        batch_norm: bool = False,
+        scoring: Any = None,
         keep_optimizer: bool = False,
         max_time: float | None = None,
         callbacks: Sequence[Callback] = (),
@@ -103,7 +117,7 @@ best_validation_score_, n_iter_, t_, n_layers_, n_outputs_, out_activation_, n_f
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
     @available_if(is_stochastic)
-    @_fit_context(prefer_skip_nested_validation=True)
+    @checking
     def partial_fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> MLPRegressor:
         """Train for one epoch of these rows, from where training stands, optimizer included.
 
@@ -120,15 +134,29 @@ best_validation_score_, n_iter_, t_, n_layers_, n_outputs_, out_activation_, n_f
         self._fit(X, y, sample_weight, incremental=True)
         return self
 
-    def _loss(self) -> str:
-        return str(self.loss)
+    def _loss(self) -> str | Loss:
+        loss: str | Loss = self.loss
+        return loss
 
-    def _loss_scale(self) -> float:
-        return 1 / self.n_outputs_  # a mean over the outputs, where the network's is a sum
+    def _loss_terms(self, targets: NDArray[Any], weights: Float32 | None) -> tuple[float, float]:
+        if loss_of(self.loss).name != "poisson":
+            return 1 / self.n_outputs_, 0.0  # a mean over the outputs, where the network's is a sum
+        # Half of the deviance, which is 0 where all is right.
+        least = np.average(xlogy(targets, targets, dtype=np.float64) - targets, axis=0, weights=weights)
+        return 1.0, float(least.sum())
 
-    def _validated(self, X: Any, y: Any, *, incremental: bool, reset: bool) -> tuple[Any, Targets, Any]:  # noqa: ARG002
-        X, y = validate_data(self, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=True, reset=reset)
+    def _validated(self, X: Any, y: Any, *, classes: str, reset: bool, known: bool) -> tuple[Any, Any, Any]:  # noqa: ARG002
+        if loss_of(self.loss).targets not in KINDS:
+            raise ValueError(
+                f"loss must be one of values: {', '.join(LOSS_NAMES)}, or such a Loss; not {self.loss!r:.80}"
+            )
+        X, y = inputs.examples(self, X, y, reset=reset, known=known, y_numeric=True)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
+        if loss_of(self.loss).targets == "counts" and y.min() < 0:
+            raise ValueError(f"y must hold counts or rates, from 0 on, for loss={self.loss!r}; it has {y.min()}")
+        return X, y, None
+
+    def _targets(self, y: Any) -> Targets:
         with np.errstate(over="ignore"):
-            return X, Targets(None, np.require(y.reshape(len(y), -1), np.float32, ["C", "A"])), None
+            return Targets(None, np.require(y.reshape(len(y), -1), np.float32, ["C", "A"]))

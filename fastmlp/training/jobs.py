@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastmlp import checks, threads
 from fastmlp.augment import PIXEL, Distortion
@@ -17,19 +16,20 @@ from fastmlp.callbacks import Callback, Checkpoint, Progress, ProgressBar
 from fastmlp.engine.rows import Rows
 from fastmlp.engine.trainer import Trainer
 from fastmlp.layers import engine_layers
-from fastmlp.losses import Custom, loss_of
+from fastmlp.losses import loss_of
 from fastmlp.network import MLP
 from fastmlp.optimizers import Optimizer, checked_optimizer
-from fastmlp.rows import Targets
+from fastmlp.rows import Examples, Stream
 from fastmlp.runs import History, Listener, SavedRun
 from fastmlp.schedules import try_rates
 from fastmlp.training.data import Data, Once, checked_data
-from fastmlp.training.loop import PythonLoss, Run, orders
+from fastmlp.training.loop import Epoch, Run, orders, whole
 from fastmlp.training.resume import go_on, saved_run
 from fastmlp.training.state import first_state
 from fastmlp.training.validation import Metric
+from fastmlp.training.windows import Windows, rows_of
 
-__all__ = ["Job", "alone", "defaults", "engine_rows", "prepare", "train"]
+__all__ = ["Job", "alone", "checked_callbacks", "defaults", "engine_rows", "prepare", "train"]
 
 
 # The calls of fit that run, by process (a child that is forked meanwhile has none) and network.
@@ -62,6 +62,11 @@ class Job(NamedTuple):
     batch_size: int
     shuffle: bool
     saved: tuple[MLP, SavedRun] | None
+
+    @property
+    def rows_of_a_batch(self) -> int:
+        """As many as it is to have, or there are."""
+        return self.batch_size if self.data.n is None else min(self.batch_size, self.data.n)
 
 
 def defaults() -> dict[str, Any]:
@@ -105,13 +110,13 @@ def alone(network: MLP, train: Callable[[], History]) -> History:
 
 def prepare(
     network: MLP,
-    X: ArrayLike,
-    y: ArrayLike,
+    X: ArrayLike | Stream,
+    y: ArrayLike | None,
     *,
     epochs: int,
     batch_size: int,
     optimizer: Optimizer | None,
-    validation_data: tuple[ArrayLike, ArrayLike] | None,
+    validation_data: tuple[ArrayLike, ArrayLike] | Stream | None,
     sample_weight: ArrayLike | None,
     class_weight: Mapping[int, float] | str | None,
     metrics: Mapping[str, Metric] | Sequence[Metric] | None,
@@ -140,7 +145,9 @@ def prepare(
     batch_size = checks.integer("batch_size", batch_size, least=1)
     shuffle = checks.boolean("shuffle", shuffle)
     optimizer = checked_optimizer(optimizer)
-    listeners = _listeners(callbacks, checks.verbosity(verbose))
+    listeners, verbose = checked_callbacks(callbacks), checks.verbosity(verbose)
+    if verbose:
+        listeners.append(ProgressBar(None if verbose is True else verbose))
     network._require_finite()
     network._require_writable()
     saved = None if resume is None else saved_run(checks.path("resume", resume), network, optimizer)
@@ -154,6 +161,8 @@ def prepare(
         validation_data=validation_data,
         metrics=metrics,
         augment=augment,
+        epochs=epochs,
+        batch_size=batch_size,
         shuffle=shuffle,
         once=once,
     )
@@ -161,22 +170,35 @@ def prepare(
     return Job(progress, data, batch_size, shuffle, saved)
 
 
-def _listeners(callbacks: object, verbose: bool | int) -> Sequence[Callback]:
+def checked_callbacks(callbacks: object) -> list[Callback]:
+    """Return callbacks in the order in which they are told: each checkpoint has what the others make of an epoch.
+
+    And it is there when the epoch's line says that it is done.
+
+    Examples
+    --------
+    >>> from fastmlp.training.jobs import checked_callbacks
+    >>> checked_callbacks(())
+    []
+    """
     if not isinstance(callbacks, Sequence):
         raise TypeError(f"callbacks must be a sequence of fastmlp.callbacks.Callback, not {callbacks!r:.80}")
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise TypeError(f"callbacks must hold instances of fastmlp.callbacks.Callback, not {callback!r:.80}")
-    # Each checkpoint has what the others make of an epoch, and is there when the epoch's line says that it is done.
-    told = sorted(callbacks, key=lambda callback: (isinstance(callback, ProgressBar), isinstance(callback, Checkpoint)))
-    return [*told, ProgressBar(None if verbose is True else verbose)] if verbose else told
+    return sorted(callbacks, key=lambda callback: (isinstance(callback, ProgressBar), isinstance(callback, Checkpoint)))
 
 
 def _progress(
     network: MLP, data: Data, epochs: int, batch_size: int, *, optimizer: Optimizer, callbacks: Sequence[Callback]
 ) -> Progress:
     """Where training stands before it begins: a history of no epoch yet, with a column for all that there will be."""
-    n_batches = -(-data.n // batch_size)
+    if data.n is None and callable(optimizer.learning_rate):
+        raise ValueError(
+            "n must be given, Stream(chunks, n=...), where the learning_rate is a schedule: it goes by the number of "
+            "steps, which the chunks do not say"
+        )
+    n_batches = 1 if data.n is None else -(-data.n // batch_size)
     try_rates(optimizer.learning_rate, epochs * n_batches)
     judged = [] if data.validation is None else data.validation.names
     history = History({name: [] for name in ("loss", *judged, "learning_rate", "seconds")})
@@ -194,16 +216,16 @@ def engine_rows(job: Job, others: Sequence[Rows] = ()) -> Rows:
     2
     """
     network, data = job.progress.network, job.data
-    units, dropout, noise = network.layers[0].units, network.input_dropout, network.input_noise
-    like = next((rows for rows in others if rows.suits(units, data.distortion, noise)), None)
-    labels, values = (None, None) if loss_of(network.loss).code is None else data.targets
-    n_threads = threads.choose(network.n_threads, _phase_seconds(job))
-    X = data.X if like is None else like
-    return Rows(X, units, n_threads, labels, values, data.weights, data.distortion, dropout, noise)
+    assert isinstance(data.examples, Examples)
+    like: Any = next(
+        (rows for rows in others if rows.suits(network.layers[0].units, data.distortion, network.input_noise)), None
+    )
+    examples = data.examples if like is None else data.examples._replace(rows=like)
+    return rows_of(network, examples, data.distortion, threads.choose(network.n_threads, _phase_seconds(job)))
 
 
-def train(job: Job, rows: Rows) -> History:
-    """Build the engine, and run it.
+def train(job: Job, rows: Rows | None) -> History:
+    """Build the engine, and run it on these rows; or on those that come in windows.
 
     Examples
     --------
@@ -222,29 +244,27 @@ def train(job: Job, rows: Rows) -> History:
     trainer.load(network._values, state.moments, state.step)
     if state.averages is not None:
         trainer.load_averages(state.averages, state.averaged)
-    loss = _python_loss(network, job.data.targets)
-    run = Run(trainer, progress, rows=rows, state=state, validation=job.data.validation, loss=loss)
+    run = Run(trainer, progress, state=state, validation=job.data.validation)
     network._history = history
     epochs = max(0, progress.epochs - len(history.loss))
-    run.train(islice(_orders(job, state.epoch), epochs))
+    run.train(islice(_epochs(job, rows, state.epoch), epochs))
     return history
 
 
-def _orders(job: Job, epoch: int) -> Iterator[NDArray[np.int64]]:
-    """The rows to learn from in the order of this epoch and of those after it."""
-    found, chosen = orders(job.data.n, job.progress.network.seed, epoch, job.shuffle), job.data.chosen
-    return found if chosen is None else (chosen[order] for order in found)
-
-
-def _python_loss(network: MLP, targets: Targets) -> PythonLoss | None:
-    """What a loss in Python says of rows, by their numbers."""
-    loss = network.loss
-    return (lambda logits, rows: loss.evaluated(logits, targets.given[rows])) if isinstance(loss, Custom) else None
+def _epochs(job: Job, rows: Rows | None, epoch: int) -> Iterator[Epoch]:
+    """Return this epoch and those after it."""
+    data = job.data
+    if isinstance(data.examples, Windows):
+        return data.examples.epochs(epoch)
+    assert rows is not None
+    n, chosen = len(data.examples.rows if data.chosen is None else data.chosen), data.chosen
+    found = orders(n, job.progress.network.seed, epoch, job.shuffle)
+    return whole(rows, data.examples.targets, found if chosen is None else (chosen[order] for order in found))
 
 
 def _trainer(job: Job) -> Trainer:
     """The engine for its batches."""
-    network, batch_size = job.progress.network, min(job.batch_size, job.data.n)
+    network, batch_size = job.progress.network, job.rows_of_a_batch
     if network.batch_norm and batch_size == 1:
         raise ValueError(
             f"batch_size must be at least 2 with batch_norm, and X have 2 rows: got batch_size={job.batch_size} for "
@@ -258,6 +278,6 @@ def _trainer(job: Job) -> Trainer:
 
 def _phase_seconds(job: Job) -> float:
     """Time of one thread for a phase of a step, at a guess."""
-    network, batch_size = job.progress.network, min(job.batch_size, job.data.n)
+    network, batch_size = job.progress.network, job.rows_of_a_batch
     seconds = threads.phase_seconds(batch_size, network.parameters.size, len(network.layers))
-    return seconds if job.data.distortion is None else max(seconds, batch_size * job.data.X.shape[1] * PIXEL)
+    return seconds if job.data.distortion is None else max(seconds, batch_size * network.layer_sizes[0] * PIXEL)

@@ -75,7 +75,7 @@ class Objective:
 
     def decay(self, parameters: Float32) -> float:
         """Return what the weights add to the cost."""
-        return self.l2 / 2 * squared_norm(self.network.layers, parameters)
+        return self.l2 / 2 * squared_norm(views(self.network.layers, parameters, "weights"))
 
 
 def minimize(

@@ -4,29 +4,95 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing, suppress
+from itertools import count
 from math import isfinite
-from typing import TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp.arrays import Float32
 from fastmlp.callbacks import ONLY_WATCHING, Callback, Progress
 from fastmlp.draws import epoch_key
 from fastmlp.engine import operations
 from fastmlp.engine.rows import Rows
 from fastmlp.engine.trainer import Trainer
 from fastmlp.errors import DivergenceError
+from fastmlp.losses import Custom
+from fastmlp.network import MLP
+from fastmlp.rows import Targets
 from fastmlp.runs import RunState
 from fastmlp.schedules import Rate, rates
 from fastmlp.training.state import collect, commit, diverged
-from fastmlp.training.validation import Validation
 
-__all__ = ["PythonLoss", "Run", "orders"]
+__all__ = ["Epoch", "Judge", "Part", "Run", "orders", "whole"]
 
-PythonLoss: TypeAlias = Callable[[Float32, NDArray[np.int64]], tuple[Float32, Float32]]
+
+class Part(NamedTuple):
+    """Rows of an epoch that are in memory at once: of rows in memory all of them.
+
+    Attributes
+    ----------
+    rows : Rows
+    targets : Targets
+        For a loss in Python.
+    order : int64 array
+        Which of the rows are taken, one after the other; a multiple of the batch where other parts come.
+    is_last : bool
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp.engine.rows import Rows
+    >>> from fastmlp.rows import Targets
+    >>> from fastmlp.training.loop import Part
+    >>> targets = Targets(np.array([0, 1]), None)
+    >>> Part(Rows(np.eye(2), 3, 1, targets.labels), targets, np.array([1, 0])).is_last
+    True
+    """
+
+    rows: Rows
+    targets: Targets
+    order: NDArray[np.int64]
+    is_last: bool = True
+
+
+Epoch: TypeAlias = Generator[Part, None, None]
+
+
+def whole(rows: Rows, targets: Targets, orders: Iterable[NDArray[np.int64]]) -> Iterator[Epoch]:
+    """Yield an epoch of one part for each order of the rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp.engine.rows import Rows
+    >>> from fastmlp.rows import Targets
+    >>> from fastmlp.training.loop import whole
+    >>> targets = Targets(np.array([0, 1]), None)
+    >>> epochs = whole(Rows(np.eye(2), 3, 1, targets.labels), targets, [np.array([1, 0])])
+    >>> [part.order for part in next(epochs)]
+    [array([1, 0])]
+    """
+    for order in orders:
+        yield (part for part in [Part(rows, targets, order)])
+
+
+class Judge(Protocol):
+    """Who says what a network is worth after an epoch, as `fastmlp.training.validation.Validation` does.
+
+    Examples
+    --------
+    >>> from fastmlp.training.loop import Judge
+    >>> class Nobody:
+    ...     def judge(self, network):
+    ...         return {}
+    >>> judge: Judge = Nobody()
+    """
+
+    def judge(self, network: MLP) -> Mapping[str, float]:
+        """Return values by their names; the history takes those that it has a column for."""
 
 
 class Run:
@@ -38,13 +104,9 @@ class Run:
     progress : Progress
         With the history that the run writes, and the optimizer, which is read before each epoch and after each slice:
         callbacks may change its numbers.
-    rows : Rows
-        What it trains on.
     state : RunState
         That the engine began with.
-    validation : Validation or None
-    loss : callable or None
-        What the engine does not have itself: (logits, numbers of their rows) -> (losses, dlogits).
+    validation : Judge or None
 
     Examples
     --------
@@ -58,14 +120,11 @@ class Run:
         trainer: Trainer,
         progress: Progress,
         *,
-        rows: Rows,
         state: RunState,
-        validation: Validation | None,
-        loss: PythonLoss | None = None,
+        validation: Judge | None,
     ) -> None:
         self.network = progress.network
         self.trainer = trainer
-        self.rows = rows
         self.optimizer = progress.optimizer
         # State and, if callbacks may write them, values that engine and network have in common since they met.
         self.state = state
@@ -75,10 +134,10 @@ class Run:
         self.written = any(type(callback) not in ONLY_WATCHING for callback in self.callbacks)
         self.values = self.network._values.copy() if self.written else None
         self.validation = validation
-        self.loss = loss
+        self.waiting = False  # for rows, between two batches
 
-    def train(self, orders: Iterable[NDArray[np.int64]]) -> None:
-        """Train an epoch for each order of the rows."""
+    def train(self, epochs: Iterable[Epoch]) -> None:
+        """Train these epochs."""
         told: list[Callback] = []  # who heard of the beginning hears of the end
         try:
             try:
@@ -86,7 +145,7 @@ class Run:
                     told.append(callback)
                     callback.on_fit_begin(self.progress)
                 self._load()
-                self._train_epochs(orders)
+                self._train_epochs(epochs)
             except KeyboardInterrupt:
                 with suppress(DivergenceError):  # then there is nothing to keep
                     self._keep()
@@ -96,61 +155,82 @@ class Run:
             raise
         _tell_the_end(told, self.progress, None)
 
-    def _train_epochs(self, orders: Iterable[NDArray[np.int64]]) -> None:
-        for order in orders:
+    def _train_epochs(self, epochs: Iterable[Epoch]) -> None:
+        for epoch in epochs:
             if self.progress.stop:
                 break
-            seconds = self._train_epoch(order)
-            if self.trainer.batch < self.trainer.n_batches:
+            seconds = self._train_epoch(epoch)
+            if not self.trainer.is_over:
                 break
             self._record(seconds)
             for callback in self.callbacks:
                 callback.on_epoch_end(self.progress)
             self._load()
 
-    def _train_epoch(self, order: NDArray[np.int64]) -> float:
+    def _train_epoch(self, epoch: Epoch) -> float:
         """Train an epoch, or as much of it as callbacks want. Return the seconds taken."""
         before = self.network._snapshot() if self.watched else None  # else an epoch that fails writes nothing
         try:
-            seconds = self._run_batches(order)
+            with closing(epoch):
+                seconds = self._run_parts(epoch)
             self._keep()
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            if self.trainer.at_cut and not isinstance(error, DivergenceError):
-                self._keep()  # a loss in Python has failed: the network is as before its batch
+            if self.waiting or (self.trainer.at_cut and not isinstance(error, DivergenceError)):
+                self._keep()  # rows cannot be read, or a loss in Python has failed: the network is as before the batch
             elif before is not None:
                 commit(self.network, *before)
             raise
         return seconds
 
-    def _compute_losses(self) -> None:
+    def _compute_losses(self, targets: Targets) -> None:
         """Let a loss in Python say what the rows that wait for it cost."""
         logits = self.trainer.logits()
         if not np.isfinite(logits).all():
             raise diverged("its logits are not finite", self.trainer, self.state)
-        assert self.loss is not None
-        self.trainer.set_losses(*self.loss(logits, self.trainer.cut_rows()))
+        loss = self.network.loss
+        assert isinstance(loss, Custom)
+        self.trainer.set_losses(*loss.evaluated(logits, targets.given[self.trainer.cut_rows()]))
 
     def _record(self, seconds: float) -> None:
         """Add an epoch to the history, and what the network is worth after it."""
         epoch = {"loss": self.trainer.cost, "learning_rate": float(self.rates[-1]), "seconds": seconds}
         if self.validation is not None:
-            epoch |= self.validation.judge(self.network._judged())
+            epoch.update(self.validation.judge(self.network._judged()))
         history = self.progress.history
         history.add({name: epoch[name] for name in history})
 
-    def _run_batches(self, order: NDArray[np.int64]) -> float:
-        """Take an epoch's batches in slices; between two of them Python handles signals. Return the seconds taken."""
+    def _run_parts(self, epoch: Epoch) -> float:
+        """Take the parts of an epoch as they come. Return the seconds taken, waiting included."""
         seconds = 0.0
         self._choose_rates()
         self.trainer.set_optimizer(self.optimizer, self.rates)
-        self.trainer.start_epoch(self.rows, order, epoch_key(self.network.seed, self.state.epoch))
+        start = self.trainer.start_epoch
+        for window in count():
+            started = time.perf_counter()
+            self.waiting = True
+            part = next(epoch, None)
+            self.waiting = False
+            if part is None:
+                break
+            key = epoch_key(self.network.seed, self.state.epoch, window)
+            start(part.rows, part.order, key, is_last=part.is_last)
+            start = self.trainer.continue_epoch
+            self.progress.n_batches = max(self.progress.n_batches, self.trainer.n_batches)
+            seconds += time.perf_counter() - started + self._run_batches(part.targets)
+            if self.progress.stop:
+                break
+        return seconds
+
+    def _run_batches(self, targets: Targets) -> float:
+        """Take a part's batches in slices; between two of them Python handles signals. Return the seconds taken."""
+        seconds = 0.0
         while self.trainer.batch < self.trainer.n_batches and not self.progress.stop:
             started = time.perf_counter()
             self.trainer.run()
             while self.trainer.at_cut:
-                self._compute_losses()
+                self._compute_losses(targets)
                 self.trainer.run()
             seconds += time.perf_counter() - started
             if not isfinite(self.trainer.cost):

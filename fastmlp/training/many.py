@@ -195,7 +195,7 @@ def _train_in_threads(jobs: list[Job], n_threads: int, verbose: bool) -> dict[in
 
 def _large_first(jobs: list[Job]) -> list[int]:
     """The jobs' numbers, those that take long first: while one that begins last goes on, other threads have no work."""
-    work = [job.data.n * job.progress.epochs * job.progress.network.parameters.size for job in jobs]
+    work = [(job.data.n or 0) * job.progress.epochs * job.progress.network.parameters.size for job in jobs]
     return sorted(range(len(jobs)), key=lambda i: -work[i])
 
 

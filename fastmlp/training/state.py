@@ -60,7 +60,7 @@ def collect(trainer: Trainer, rule: str, before: RunState) -> tuple[Callable[[Fl
     """
     if not trainer.is_finite():
         raise diverged(f"its loss is {trainer.cost}", trainer, before)
-    epoch = before.epoch + (trainer.batch == trainer.n_batches)
+    epoch = before.epoch + trainer.is_over
     averages = before.averages
     if trainer.averaged == 0:
         averages = None

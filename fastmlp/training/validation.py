@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from fastmlp.arrays import Array
+from fastmlp.chunks import chunks_ahead
 from fastmlp.losses import loss_of
-from fastmlp.metrics import scores
+from fastmlp.metrics import Scores
 from fastmlp.network import MLP
-from fastmlp.rows import Targets
-from fastmlp.sparse import SparseRows
+from fastmlp.rows import Examples, Stream, Targets
 
 __all__ = ["Validation", "checked_metrics"]
 
@@ -61,8 +61,9 @@ class Validation:
     ----------
     network : MLP
         The kind of network that it judges.
-    rows : array or SparseRows
-    targets : Targets
+    data : Examples or Stream
+        A stream is read anew each time; for metrics, the targets and predictions of all its rows are in memory.
+        Weights of rows, if it has some, count in loss and accuracy.
     metrics : dict of str to function
         Of (y_true, y_pred): labels (n,), or what `predict` returns. A function whose second argument has a name that
         begins with y_prob or y_score gets what `predict_proba` returns, of one output (n,).
@@ -76,23 +77,29 @@ class Validation:
     Examples
     --------
     >>> import numpy as np, fastmlp
-    >>> from fastmlp.rows import Targets
+    >>> from fastmlp.rows import Examples, Targets
     >>> from fastmlp.training.validation import Validation
     >>> metrics = {"wrong": lambda y_true, y_pred: sum(y_true != y_pred)}
-    >>> rows, targets = np.eye(2, dtype=np.float32), Targets(np.array([0, 1]), None)
+    >>> data = Examples(np.eye(2, dtype=np.float32), Targets(np.array([0, 1]), None))
     >>> net = fastmlp.MLP((2, 2))
-    >>> list(Validation(net, rows, targets, metrics).judge(net))
+    >>> list(Validation(net, data, metrics).judge(net))
     ['validation_loss', 'validation_accuracy', 'validation_wrong']
     """
 
-    def __init__(self, network: MLP, rows: Array | SparseRows, targets: Targets, metrics: Mapping[str, Metric]) -> None:
+    def __init__(self, network: MLP, data: Examples | Stream, metrics: Mapping[str, Metric]) -> None:
         self.network = network
-        self.rows = rows
-        self.targets = targets
+        self.data = data
         self.metrics = metrics
-        self.truth = self._truth()
-        for name, metric in metrics.items():
-            _value(name, metric(self.truth, self._certainty() if self._wants_probabilities(name) else self.truth))
+        if metrics:
+            targets = next(self._chunks()).targets
+            truth, certainty = self._truth(targets), self._certainty(targets)
+            for name, metric in metrics.items():
+                _value(name, metric(truth, certainty if self._wants_probabilities(name) else truth))
+
+    def _chunks(self) -> Iterator[Examples]:
+        if not isinstance(self.data, Stream):
+            return iter([self.data])
+        return chunks_ahead(self.data, self.network.layer_sizes, self.network.loss)
 
     @property
     def names(self) -> list[str]:
@@ -102,32 +109,38 @@ class Validation:
 
     def judge(self, network: MLP) -> dict[str, float]:
         """Return all values for a network of the same kind as it is, by their names in the history."""
-        logits = network._logits(self.rows)
-        values = scores(logits, self.targets, self.network.loss)
+        found = Scores(self.network.loss)
+        truth, decided, certain = [], [], []
+        for rows, targets, weights in self._chunks():
+            logits = network._logits(rows)
+            found.add(logits, targets, weights)
+            if self.metrics:
+                truth.append(self._truth(targets))
+                decided.append(network._decide(logits))
+            if any(map(self._wants_probabilities, self.metrics)):
+                certain.append(network._probabilities(logits))
+        values = found.values()
         for name, metric in self.metrics.items():
-            if self._wants_probabilities(name):
-                predicted = network._probabilities(logits.copy())
-                predicted = predicted[:, 0] if predicted.shape[1] == 1 else predicted
-            else:
-                predicted = network._decide(logits)
-            values[name] = _value(name, metric(self.truth, predicted))
+            predicted = np.concatenate(certain if self._wants_probabilities(name) else decided)
+            predicted = predicted[:, 0] if predicted.shape[1:] == (1,) else predicted
+            values[name] = _value(name, metric(np.concatenate(truth), predicted))
         return {name: values[name.removeprefix("validation_")] for name in self.names}
 
-    def _truth(self) -> Array:
+    def _truth(self, targets: Targets) -> Array:
         """What `predict` should return: of classes the labels, of yes or no 0 and 1 as whole numbers."""
-        if self.targets.labels is not None:
-            return self.targets.labels
-        values, kind = self.targets.given, loss_of(self.network.loss).targets
+        if targets.labels is not None:
+            return targets.labels
+        values, kind = targets.given, loss_of(self.network.loss).targets
         if kind == "classes":
             return np.asarray(values.argmax(axis=1))
         values = values[:, 0] if values.shape[1:] == (1,) else values
         return values.astype(np.int64) if kind == "probabilities" and np.isin(values, (0, 1)).all() else values
 
-    def _certainty(self) -> Array:
+    def _certainty(self, targets: Targets) -> Array:
         """The truth as `predict_proba` would tell it."""
-        if self.targets.labels is not None:
-            return np.eye(self.network.layer_sizes[-1], dtype=np.float32)[self.targets.labels]
-        return self.targets.given.reshape(self.truth.shape) if self.network.layer_sizes[-1] == 1 else self.targets.given
+        if targets.labels is not None:
+            return np.eye(self.network.layer_sizes[-1], dtype=np.float32)[targets.labels]
+        return targets.given.reshape(-1) if self.network.layer_sizes[-1] == 1 else targets.given
 
     def _wants_probabilities(self, name: str) -> bool:
         try:

@@ -301,15 +301,15 @@ def test_feature_names(iris):
 # -- How training goes
 
 
-def test_ctrl_c_leaves_a_model(iris, monkeypatch):
+def test_ctrl_c_leaves_a_model(iris):
     X, y = iris
 
-    def interrupt(self, progress):
-        if len(progress.history.loss) == 4:
-            raise KeyboardInterrupt
+    class Interrupt(fastmlp.callbacks.Callback):
+        def on_batches(self, progress):
+            if len(progress.history.loss) == 4:
+                raise KeyboardInterrupt
 
-    monkeypatch.setattr("fastmlp.sklearn.convergence.Convergence.on_batches", interrupt)
-    classifier = MLPClassifier(random_state=0)
+    classifier = MLPClassifier(random_state=0, callbacks=[Interrupt()])
     with pytest.warns(UserWarning, match="Training interrupted by user"):
         classifier.fit(X, y)
     assert classifier.n_iter_ == len(classifier.loss_curve_) == 4
@@ -355,9 +355,9 @@ def test_a_network_of_another_shape_is_not_gone_on_with(iris):
     X, y = iris
     classifier = MLPClassifier((5,), warm_start=True, max_iter=2).fit(X, y)
     kept = classifier.coefs_[0].copy()
-    with pytest.raises(ValueError, match=r"layers of \(4, 5, 3\).*ask for \(4, 6, 3\)"):
+    with pytest.raises(ValueError, match=r"ask for .*\(4, 6, 3\).*there is .*\(4, 5, 3\)"):
         classifier.set_params(hidden_layer_sizes=(6,)).fit(X, y)
-    with pytest.raises(ValueError, match=r"relu.*tanh"):
+    with pytest.raises(ValueError, match=r"tanh.*relu"):
         classifier.set_params(hidden_layer_sizes=(5,), activation="tanh").fit(X, y)
     with pytest.raises(ValueError, match="warm_start can only be used where `y` has the same classes"):
         classifier.set_params(activation="relu").fit(X[:100], y[:100])

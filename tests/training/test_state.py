@@ -325,7 +325,7 @@ def test_an_interrupt_before_the_first_batch_of_an_epoch(interrupt_at_the_clock,
     X, y = blobs(60)
     net, twin = MLP((2, 20, 3)), MLP((2, 20, 3))
     twin.fit(X, y, epochs=1, **QUIET)
-    interrupt_at_the_clock(3)
+    interrupt_at_the_clock(7)
     with pytest.raises(KeyboardInterrupt):
         net.fit(X, y, epochs=3, **QUIET)
     assert state(net) == state(twin)
@@ -336,7 +336,7 @@ def test_an_interrupt_of_a_training_that_diverged(interrupt_at_the_clock, blobs,
     net = MLP((2, 20, 3), loss="squared_error")
     net.fit(X, np.eye(3)[y], epochs=1, optimizer=SGD(0.01), **QUIET)
     kept = state(net)
-    interrupt_at_the_clock(2)
+    interrupt_at_the_clock(4)
     with pytest.raises(KeyboardInterrupt):
         net.fit(X, 100 * np.eye(3)[y], epochs=1, batch_size=400, optimizer=SGD(1e38), **QUIET)
     assert state(net) == kept

@@ -1,0 +1,213 @@
+"""The epochs of a stream: parts that are read, checked and listed in a thread while the engine works."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from itertools import count
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp import cautions, checks
+from fastmlp.arrays import Array
+from fastmlp.chunks import checked_chunks, naming
+from fastmlp.class_weights import balanced, counts_of, weights_of_rows
+from fastmlp.engine import operations
+from fastmlp.engine.distortion import Distortion
+from fastmlp.engine.rows import Rows
+from fastmlp.losses import loss_of
+from fastmlp.network import MLP
+from fastmlp.rows import Examples, Stream, Targets
+from fastmlp.sparse import SparseRows
+from fastmlp.streams import ahead
+from fastmlp.training.loop import Epoch, Part
+
+__all__ = ["Windows", "rows_of"]
+
+# Streams of the seed, by number: 1 shuffles rows, as in memory, 2 chunks.
+_ROWS, _CHUNKS = 1, 2
+# Of a first window, in which what is odd is looked for.
+SAMPLE_ROWS = 1000
+
+
+def rows_of(network: MLP, examples: Examples, distortion: Distortion | None, n_threads: int) -> Rows:
+    """Return rows as the engine reads them.
+
+    Examples
+    --------
+    >>> import numpy as np, fastmlp
+    >>> from fastmlp.rows import Examples, Targets
+    >>> from fastmlp.training.windows import rows_of
+    >>> examples = Examples(np.eye(2, dtype=np.float32), Targets(np.array([0, 1]), None))
+    >>> rows_of(fastmlp.MLP((2, 2)), examples, None, n_threads=1).n
+    2
+    """
+    labels, values = (None, None) if loss_of(network.loss).code is None else examples.targets
+    return Rows(
+        examples.rows,
+        network.layers[0].units,
+        n_threads,
+        labels,
+        values,
+        examples.weights,
+        distortion,
+        network.input_dropout,
+        network.input_noise,
+    )
+
+
+class Windows:
+    """What a network learns from of a stream: `fastmlp.rows.Stream` says how it is cut and shuffled.
+
+    Parameters
+    ----------
+    network : MLP
+    stream : Stream
+    batch_size : int
+    shuffle : bool
+    class_weight : mapping of label to weight, "balanced" or None
+        "balanced" reads all chunks once, to count the rows of each label.
+    distortion : Distortion or None
+
+    Examples
+    --------
+    >>> import numpy as np, fastmlp
+    >>> from fastmlp.rows import Stream
+    >>> from fastmlp.training.windows import Windows
+    >>> stream = Stream([(np.eye(2), [0, 1])] * 3, window_rows=4)
+    >>> windows = Windows(fastmlp.MLP((2, 2)), stream, batch_size=4, shuffle=False)
+    >>> [len(part.order) for part in next(windows.epochs(0))]
+    [4, 2]
+    """
+
+    def __init__(
+        self,
+        network: MLP,
+        stream: Stream,
+        batch_size: int,
+        *,
+        shuffle: bool,
+        class_weight: Mapping[int, float] | str | None = None,
+        distortion: Distortion | None = None,
+    ) -> None:
+        self.network = network
+        self.stream = stream
+        self.shuffle = shuffle
+        self.distortion = distortion
+        self.task = network.layer_sizes, network.loss
+        self.size = stream.window(network.layer_sizes[0], batch_size)
+        self.sample: Examples | None = None
+        self.class_weight = self._balanced(class_weight) if isinstance(class_weight, str) else class_weight
+
+    def _balanced(self, name: str) -> dict[int, float]:
+        checks.one_of("class_weight", name, ("balanced",))
+        if self.stream.one_shot:
+            raise ValueError("class_weight='balanced' reads a stream twice; chunks is an iterator, which can be once")
+        m, loss = self.network.layer_sizes[-1], self.network.loss
+        counts = sum(counts_of(found.targets, m, loss) for _, found in ahead(checked_chunks(self.stream, *self.task)))
+        return dict(enumerate(balanced(np.asarray(counts)).tolist()))
+
+    def epochs(self, epoch: int) -> Iterator[Epoch]:
+        """Yield the epochs from this one on."""
+        for number in count(epoch):
+            yield self._parts(number)
+
+    def _parts(self, epoch: int) -> Epoch:
+        """The parts of an epoch, as they come from the thread."""
+        with closing(ahead(self._windows(epoch))) as parts:
+            for part in parts:
+                if self.sample is not None:
+                    self._caution(self.sample)
+                    self.sample = None
+                yield part
+
+    def _caution(self, examples: Examples) -> None:
+        """Warn, in a network's first fit alone, of what it will hardly learn from."""
+        cautions.about_inputs(examples.rows)
+        if loss_of(self.network.loss).targets == "values":
+            cautions.about_values(examples.targets.given)
+
+    def _windows(self, epoch: int) -> Iterator[Part]:
+        chunks = self._chunks(epoch)
+        left = next(chunks, None)
+        for window in count():
+            if left is None:
+                return
+            examples, left = self._fill(chunks, left)
+            if window == 0 and self.network._state is None:
+                self.sample = examples.part(0, SAMPLE_ROWS)
+            order = np.arange(len(examples.rows))
+            if self.shuffle:
+                _shuffle(order, self.network.seed, _ROWS, epoch, window)
+            yield Part(rows_of(self.network, examples, self.distortion, 1), examples.targets, order, left is None)
+
+    def _chunks(self, epoch: int) -> Iterator[Examples]:
+        """The chunks in the order of an epoch, with the weights of their classes."""
+        m, loss = self.task[0][-1], self.task[1]
+        for name, found in checked_chunks(self.stream, *self.task, self._order(epoch)):
+            if self.class_weight is None:
+                yield found
+            else:
+                with naming(name):
+                    weights = weights_of_rows(self.class_weight, found.targets, m, loss, found.weights)
+                yield found._replace(weights=weights)
+
+    def _order(self, epoch: int) -> list[int] | None:
+        """The chunks in the order of an epoch; those of a window, whose rows are shuffled anyway, as they lie."""
+        n_chunks, n = self.stream.n_chunks, self.stream.n
+        if not self.shuffle or not n_chunks:
+            return None
+        order = np.arange(n_chunks)
+        _shuffle(order, self.network.seed, _CHUNKS, epoch, 0)
+        together = 1 if n is None else max(1, min(n, self.size) * n_chunks // n)
+        windows = [order[i : i + together] for i in range(0, n_chunks, together)]
+        return [int(i) for window in windows for i in np.sort(window)]
+
+    def _fill(self, chunks: Iterator[Examples], left: Examples) -> tuple[Examples, Examples | None]:
+        """Take rows until the window is full; return them, in memory of their own, and those of the next chunk."""
+        room = self.size if self.stream.n is None else min(self.size, self.stream.n)
+        window = _Window(room, left)
+        following: Examples | None = left
+        while following is not None and room:
+            there = len(following.rows)
+            n = min(room, there)
+            window.take(following.part(0, n))
+            room -= n
+            following = following.part(n, there) if n < there else next(chunks, None)
+        return window.examples(), following
+
+
+def _shuffle(order: NDArray[np.int64], seed: int, stream: int, epoch: int, window: int) -> None:
+    """In place; the rows of an epoch's first window as `fastmlp.training.loop.orders` has them."""
+    counter = np.array([epoch, window, 0, 0], np.uint64)
+    philox = np.random.Philox(key=np.array([seed, stream], np.uint64), counter=counter)
+    operations.shuffle(order, philox.random_raw(4)[:3].view(np.uint32))
+
+
+class _Window:
+    """Copies of rows, put together: who makes chunks may use the same memory for each."""
+
+    def __init__(self, size: int, first: Examples) -> None:
+        self.n = 0
+        dense = not isinstance(first.rows, SparseRows)
+        self.X = np.empty((size, first.rows.shape[1]), np.float32) if dense else None
+        self.parts: list[SparseRows] = []
+        self.others: tuple[list[Array], ...] = [], [], []
+
+    def take(self, examples: Examples) -> None:
+        rows, n = examples.rows, len(examples.rows)
+        if isinstance(rows, SparseRows):
+            self.parts.append(rows)
+        else:
+            assert self.X is not None
+            self.X[self.n : self.n + n] = rows
+        self.n += n
+        for array, copies in zip((*examples.targets, examples.weights), self.others, strict=True):
+            if array is not None:
+                copies.append(array.copy())
+
+    def examples(self) -> Examples:
+        labels, values, weights = (np.concatenate(copies) if copies else None for copies in self.others)
+        rows = SparseRows.joined(self.parts) if self.X is None else self.X[: self.n]
+        return Examples(rows, Targets(labels, values), weights)
