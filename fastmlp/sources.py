@@ -6,6 +6,7 @@ import math
 import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,10 @@ __all__ = ["CHUNK_BYTES", "Chunk", "Source", "source_of"]
 # Of rows as float32: large enough that a disk reads them at full speed, small enough to stay in a cache until they are
 # checked and copied.
 CHUNK_BYTES = 1 << 22
+# Chunks of a mapped file that the disk is asked for ahead: enough that it is never idle.
+DEPTH = 4
+# Bytes of a mapped file, that Linux may map on either side of what is read.
+AROUND = 1 << 16
 
 
 class Chunk(NamedTuple):
@@ -50,6 +55,8 @@ class Source:
         Chunks that may be read in any order; None where they only come one after the other.
     one_shot : bool
         Whether it can be read only once.
+    is_fixed : bool
+        Whether its rows are the same each time.
 
     Examples
     --------
@@ -63,6 +70,7 @@ class Source:
     n: int | None = None
     n_chunks: int | None = None
     one_shot = False
+    is_fixed = True
 
     def read(self, order: Sequence[int] | None) -> Iterator[Chunk]:
         """Yield the chunks in this order; None where they have no other than their own."""
@@ -113,11 +121,13 @@ class _Arrays(Source):
     def read(self, order: Sequence[int] | None) -> Iterator[Chunk]:
         file = _MappedFile(self.arrays[0])
         places = [slice(i * self.chunk_rows, (i + 1) * self.chunk_rows) for i in order or ()]
-        for here, following in zip(places, [*places[1:], None], strict=True):
+        for here in places[:DEPTH]:
+            file.expect(here)
+        for here, later in zip_longest(places, places[DEPTH:]):
             name = f"rows {here.start} to {min(here.stop, self.n or 0) - 1}"
             file.require(here, name)
-            if following is not None:
-                file.expect(following)
+            if later is not None:
+                file.expect(later)
             yield Chunk(name, *(None if array is None else array[here] for array in self.arrays))
             file.forget(here)
 
@@ -152,20 +162,22 @@ class _MappedFile:
 
     def forget(self, rows: slice) -> None:
         """Take their pages from the process; the system may keep them for who reads the file next."""
-        self._advise("MADV_DONTNEED", rows)
+        self._advise("MADV_DONTNEED", rows, AROUND)
 
     def _bytes(self, rows: slice) -> slice:
         return slice(self.place + rows.start * self.row_bytes, min(self.end, self.place + rows.stop * self.row_bytes))
 
-    def _advise(self, advice: str, rows: slice) -> None:
+    def _advise(self, advice: str, rows: slice, around: int = 0) -> None:
         if self.mapping is not None and hasattr(mmap, advice):
             bytes_ = self._bytes(rows)
-            start = bytes_.start - bytes_.start % mmap.PAGESIZE
-            self.mapping.madvise(getattr(mmap, advice), start, bytes_.stop - start)
+            start = max(0, bytes_.start - around) // mmap.PAGESIZE * mmap.PAGESIZE
+            self.mapping.madvise(getattr(mmap, advice), start, min(bytes_.stop + around, self.end) - start)
 
 
 class _Iterable(Source):
     """What yields X, (X, y) or (X, y, weight); a list of these may be read in any order."""
+
+    is_fixed = False
 
     def __init__(self, chunks: Iterable[Any] | Callable[[], Iterable[Any]]) -> None:
         self.chunks = chunks

@@ -15,7 +15,7 @@ __all__ = ["Stream", "ahead", "as_stream"]
 T = TypeVar("T")
 
 # Of a window's rows as float32.
-WINDOW_BYTES = 1 << 27
+WINDOW_BYTES = 1 << 28
 # A memory-mapped array of more bytes than this, as float32, is taken for a stream.
 MAPPED_BYTES = 1 << 30
 # Seconds that the end of a loop over what is made ahead waits for the thread that makes it.
@@ -47,7 +47,7 @@ class Stream:
     chunk_rows : int, optional
         Rows that are read at one go, of an array and of Parquet; some 4 MB of float32 by default.
     window_rows : int, optional
-        Rows that are shuffled with each other; see Notes. 128 MB of float32 by default.
+        Rows that are shuffled with each other; see Notes. 256 MB of float32 by default.
 
     Attributes
     ----------
@@ -77,7 +77,8 @@ class Stream:
     noise and more than one window.
 
     Two windows are in memory, that of the engine and the one that is being read, each with the lists of what is not
-    zero where X has many zeros: with 128 MB at most 0.5 GB, however many rows there are.
+    zero where X has many zeros: with 256 MB at most 0.6 GB, however many rows there are. What is in one window all
+    told is read only once, unless it comes from an iterable, which may yield other rows each time.
 
     Empty chunks are passed over. What is wrong with a chunk is said with its name, and leaves the network as after the
     window before: its last batch is whole.
@@ -136,6 +137,11 @@ class Stream:
     def one_shot(self) -> bool:
         """Whether it can be read only once."""
         return self._source.one_shot
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether its rows are the same each time."""
+        return self._source.is_fixed
 
     @property
     def n_chunks(self) -> int | None:

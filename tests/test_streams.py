@@ -160,8 +160,7 @@ def test_the_bits_do_not_depend_on_threads(data, n_threads):
 def seen(stream, n_epochs=2, seed=0, batch_size=10, shuffle=True):
     """The labels of an epoch's rows in the order in which they are trained, for each window of each epoch."""
     windows = Windows(MLP((1, 1000), seed=seed), stream, batch_size, shuffle=shuffle)
-    epochs = itertools.islice(windows.epochs(0), n_epochs)
-    return [[part.targets.labels[part.order].tolist() for part in epoch] for epoch in epochs]
+    return [[part.targets.labels[part.order].tolist() for part in epoch] for epoch in windows.epochs(0, n_epochs)]
 
 
 NUMBERED = np.arange(400, dtype=np.float32).reshape(-1, 1), np.arange(400)
@@ -188,6 +187,26 @@ def test_a_window_is_whole_batches():
     windows = seen(Stream(*NUMBERED, window_rows=64), 1, batch_size=30, shuffle=False)[0]
     assert [len(window) for window in windows] == [90, 90, 90, 90, 40]
     assert list(itertools.chain(*windows)) == list(range(400))
+
+
+def test_what_is_in_one_window_is_read_once_if_it_stays_the_same(data, monkeypatch):
+    reads = []
+    read = Stream.read
+    monkeypatch.setattr(Stream, "read", lambda stream, order: reads.append(stream) or read(stream, order))
+    for stream, times in [
+        (Stream(*data), 1),
+        (Stream(*data, window_rows=320), 3),
+        (Stream([data]), 3),  # who may change the list
+        (Stream(lambda: iter([data])), 3),
+    ]:
+        assert_same(trained(stream, epochs=3, shuffle=False), trained(*data, epochs=3, shuffle=False))
+        assert reads.count(stream) == times
+
+
+def test_a_window_is_at_most_as_large_as_it_is_said(data):
+    """Of a chunk that is larger than all windows as well."""
+    assert [len(window) for window in seen(Stream([NUMBERED]), 1)[0]] == [400]
+    assert [len(window) for window in seen(Stream([NUMBERED], window_rows=50), 1)[0]] == [50] * 8
 
 
 def test_a_buffer_may_be_used_for_each_chunk(data):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -147,7 +148,7 @@ def prepare(
     optimizer = checked_optimizer(optimizer)
     listeners, verbose = checked_callbacks(callbacks), checks.verbosity(verbose)
     if verbose:
-        listeners.append(ProgressBar(None if verbose is True else verbose))
+        listeners = [*listeners, ProgressBar(None if verbose is True else verbose)]
     network._require_finite()
     network._require_writable()
     saved = None if resume is None else saved_run(checks.path("resume", resume), network, optimizer)
@@ -170,10 +171,10 @@ def prepare(
     return Job(progress, data, batch_size, shuffle, saved)
 
 
-def checked_callbacks(callbacks: object) -> list[Callback]:
-    """Return callbacks in the order in which they are told: each checkpoint has what the others make of an epoch.
+def checked_callbacks(callbacks: object) -> Sequence[Callback]:
+    """Return callbacks in the order in which they are told.
 
-    And it is there when the epoch's line says that it is done.
+    Each checkpoint has what the others make of an epoch, and is there when the epoch's line says that it is done.
 
     Examples
     --------
@@ -247,18 +248,19 @@ def train(job: Job, rows: Rows | None) -> History:
     run = Run(trainer, progress, state=state, validation=job.data.validation)
     network._history = history
     epochs = max(0, progress.epochs - len(history.loss))
-    run.train(islice(_epochs(job, rows, state.epoch), epochs))
+    with closing(_epochs(job, rows, state.epoch, epochs)) as found:
+        run.train(found)
     return history
 
 
-def _epochs(job: Job, rows: Rows | None, epoch: int) -> Iterator[Epoch]:
-    """Return this epoch and those after it."""
+def _epochs(job: Job, rows: Rows | None, epoch: int, n: int) -> Generator[Epoch, None, None]:
+    """Return n epochs from this one on."""
     data = job.data
     if isinstance(data.examples, Windows):
-        return data.examples.epochs(epoch)
+        return data.examples.epochs(epoch, n)
     assert rows is not None
-    n, chosen = len(data.examples.rows if data.chosen is None else data.chosen), data.chosen
-    found = orders(n, job.progress.network.seed, epoch, job.shuffle)
+    chosen = data.chosen
+    found = islice(orders(data.n or 0, job.progress.network.seed, epoch, job.shuffle), n)
     return whole(rows, data.examples.targets, found if chosen is None else (chosen[order] for order in found))
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
-from itertools import count
+from itertools import chain, count
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp import cautions, checks
-from fastmlp.arrays import Array
+from fastmlp.arrays import Array, Float32
 from fastmlp.chunks import checked_chunks, naming
 from fastmlp.class_weights import balanced, counts_of, weights_of_rows
 from fastmlp.engine import operations
@@ -77,8 +77,8 @@ class Windows:
     >>> from fastmlp.training.windows import Windows
     >>> stream = Stream([(np.eye(2), [0, 1])] * 3, window_rows=4)
     >>> windows = Windows(fastmlp.MLP((2, 2)), stream, batch_size=4, shuffle=False)
-    >>> [len(part.order) for part in next(windows.epochs(0))]
-    [4, 2]
+    >>> [[len(part.order) for part in epoch] for epoch in windows.epochs(first=0, n=1)]
+    [[4, 2]]
     """
 
     def __init__(
@@ -97,7 +97,9 @@ class Windows:
         self.distortion = distortion
         self.task = network.layer_sizes, network.loss
         self.size = stream.window(network.layer_sizes[0], batch_size)
-        self.sample: Examples | None = None
+        self.sample: Examples | None = None  # of the first rows, to be looked at
+        self.kept: Part | None = None  # all rows, where they are one window
+        self.room: Float32 | None = None  # for the rows of a window, once it is not needed for those of the last one
         self.class_weight = self._balanced(class_weight) if isinstance(class_weight, str) else class_weight
 
     def _balanced(self, name: str) -> dict[int, float]:
@@ -108,19 +110,22 @@ class Windows:
         counts = sum(counts_of(found.targets, m, loss) for _, found in ahead(checked_chunks(self.stream, *self.task)))
         return dict(enumerate(balanced(np.asarray(counts)).tolist()))
 
-    def epochs(self, epoch: int) -> Iterator[Epoch]:
-        """Yield the epochs from this one on."""
-        for number in count(epoch):
-            yield self._parts(number)
+    def epochs(self, first: int, n: int) -> Generator[Epoch, None, None]:
+        """Yield n epochs from this one on, each of whose first windows is read while the last one before is used."""
+        windows = chain.from_iterable(self._windows(epoch) for epoch in range(first, first + n))
+        with closing(ahead(windows)) as parts:
+            for _ in range(n):
+                yield self._parts(parts)
 
-    def _parts(self, epoch: int) -> Epoch:
-        """The parts of an epoch, as they come from the thread."""
-        with closing(ahead(self._windows(epoch))) as parts:
-            for part in parts:
-                if self.sample is not None:
-                    self._caution(self.sample)
-                    self.sample = None
-                yield part
+    def _parts(self, parts: Iterator[Part]) -> Epoch:
+        """The parts of one epoch."""
+        for part in parts:
+            if self.sample is not None:
+                self._caution(self.sample)
+                self.sample = None
+            yield part
+            if part.is_last:
+                return
 
     def _caution(self, examples: Examples) -> None:
         """Warn, in a network's first fit alone, of what it will hardly learn from."""
@@ -129,6 +134,9 @@ class Windows:
             cautions.about_values(examples.targets.given)
 
     def _windows(self, epoch: int) -> Iterator[Part]:
+        if self.kept is not None:
+            yield self.kept._replace(order=self._order_of_rows(self.kept.rows.n, epoch, 0))
+            return
         chunks = self._chunks(epoch)
         left = next(chunks, None)
         for window in count():
@@ -136,11 +144,20 @@ class Windows:
                 return
             examples, left = self._fill(chunks, left)
             if window == 0 and self.network._state is None:
-                self.sample = examples.part(0, SAMPLE_ROWS)
-            order = np.arange(len(examples.rows))
-            if self.shuffle:
-                _shuffle(order, self.network.seed, _ROWS, epoch, window)
-            yield Part(rows_of(self.network, examples, self.distortion, 1), examples.targets, order, left is None)
+                self.sample = _Window(SAMPLE_ROWS, examples).take(examples.part(0, SAMPLE_ROWS)).examples()
+            rows = rows_of(self.network, examples, self.distortion, 1)
+            if not rows.listed:  # they are read where they lie
+                self.room = None
+            part = Part(rows, examples.targets, self._order_of_rows(rows.n, epoch, window), left is None)
+            if window == 0 and part.is_last and self.stream.is_fixed:
+                self.kept = part
+            yield part
+
+    def _order_of_rows(self, n: int, epoch: int, window: int) -> NDArray[np.int64]:
+        order = np.arange(n)
+        if self.shuffle:
+            _shuffle(order, self.network.seed, _ROWS, epoch, window)
+        return order
 
     def _chunks(self, epoch: int) -> Iterator[Examples]:
         """The chunks in the order of an epoch, with the weights of their classes."""
@@ -167,7 +184,8 @@ class Windows:
     def _fill(self, chunks: Iterator[Examples], left: Examples) -> tuple[Examples, Examples | None]:
         """Take rows until the window is full; return them, in memory of their own, and those of the next chunk."""
         room = self.size if self.stream.n is None else min(self.size, self.stream.n)
-        window = _Window(room, left)
+        window = _Window(room, left, self.room)
+        self.room = window.X
         following: Examples | None = left
         while following is not None and room:
             there = len(following.rows)
@@ -188,14 +206,15 @@ def _shuffle(order: NDArray[np.int64], seed: int, stream: int, epoch: int, windo
 class _Window:
     """Copies of rows, put together: who makes chunks may use the same memory for each."""
 
-    def __init__(self, size: int, first: Examples) -> None:
+    def __init__(self, size: int, first: Examples, room: Float32 | None = None) -> None:
         self.n = 0
-        dense = not isinstance(first.rows, SparseRows)
-        self.X = np.empty((size, first.rows.shape[1]), np.float32) if dense else None
+        if room is None and not isinstance(first.rows, SparseRows):
+            room = np.empty((size, first.rows.shape[1]), np.float32)
+        self.X = room
         self.parts: list[SparseRows] = []
         self.others: tuple[list[Array], ...] = [], [], []
 
-    def take(self, examples: Examples) -> None:
+    def take(self, examples: Examples) -> _Window:
         rows, n = examples.rows, len(examples.rows)
         if isinstance(rows, SparseRows):
             self.parts.append(rows)
@@ -206,6 +225,7 @@ class _Window:
         for array, copies in zip((*examples.targets, examples.weights), self.others, strict=True):
             if array is not None:
                 copies.append(array.copy())
+        return self
 
     def examples(self) -> Examples:
         labels, values, weights = (np.concatenate(copies) if copies else None for copies in self.others)
