@@ -267,7 +267,7 @@ def checked_rate(name: str, value: object) -> Rate:
 
 
 def rates(learning_rate: Rate, steps: range, n_steps: int) -> Float64:
-    """Return the learning rates of some of a call's n_steps steps, float64 (len(steps),), which may be read-only.
+    """Return the learning rates of some of a call's n_steps steps, float64 (len(steps),).
 
     Raises
     ------
@@ -281,7 +281,7 @@ def rates(learning_rate: Rate, steps: range, n_steps: int) -> Float64:
     array([0.5 , 0.25])
     """
     if not callable(learning_rate):
-        return np.broadcast_to(np.float64(learning_rate), len(steps))
+        return np.full(len(steps), learning_rate, np.float64)
     if isinstance(learning_rate, Schedule):
         found = learning_rate.rates(np.arange(steps.start, steps.stop, steps.step), n_steps)
     else:

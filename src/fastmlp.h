@@ -123,6 +123,8 @@ typedef struct {
     void (*row_product)(float *y, const float *x, const float *weights, ptrdiff_t k, ptrdiff_t m);
 
     void (*is_finite)(int *finite, const float *x, ptrdiff_t n);
+    /* What n words have, as pairs from place `first` on, and hardly any others: it is added to that of other pairs. */
+    void (*checksum)(uint64_t *sum, const uint32_t *words, ptrdiff_t n, uint64_t first);
     void (*count_nonzero)(ptrdiff_t *count, const float *x, ptrdiff_t n);
     /* Bit j of masks[i] says whether column j of row i of x (n, FM_PANEL) is not zero. */
     void (*mask)(uint64_t *masks, const float *x, ptrdiff_t n);

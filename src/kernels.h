@@ -48,6 +48,7 @@ const fm_kernels TABLE = {
     .masked = masked,
     .row_product = row_product,
     .is_finite = is_finite,
+    .checksum = checksum,
     .count_nonzero = count_nonzero,
     .mask = mask,
     .list = list,

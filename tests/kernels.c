@@ -265,6 +265,23 @@ static void check_scans(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
         }
 }
 
+static void check_checksum(const fm_kernels *f, ptrdiff_t n) {
+    const ptrdiff_t part = n / 4 * 2;
+    uint32_t *words = take(n, sizeof *words);
+    uint64_t sums[3], expected = 0;
+    for (ptrdiff_t i = 0; i < n; i++) words[i] = 0xDEADBEEFu * (uint32_t)(i + 1);
+    for (ptrdiff_t i = 0; i < n; i += 2) {
+        const uint64_t pair = words[i] | (i + 1 < n ? (uint64_t)words[i + 1] << 32 : 0);
+        const uint64_t key = (uint64_t)(i / 2 + 1) * 0x9E3779B97F4A7C15u, keyed = pair + (key ^ key >> 29);
+        expected += (keyed & 0xFFFFFFFFu) * (keyed >> 32) + keyed;
+    }
+    f->checksum(&sums[0], words, n, 0);
+    f->checksum(&sums[1], words, part, 0);
+    f->checksum(&sums[2], words + part, n - part, (uint64_t)part / 2);
+    const float same[] = {sums[0] == expected, sums[1] + sums[2] == expected};
+    check("checksum", 0, same, (double[]){1, 1}, 2, 0, 0);
+}
+
 static void check_moves(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
     const ptrdiff_t width = padded(m), ld = width + 1, ld_copy = m + 2, ld_turned = n + 2;
     const float *x = floats(span(n, ld, width), 1), zeros[128] = {0};
@@ -778,6 +795,7 @@ static void check_sizes(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
     check_row_product(f, n + 256, m); /* the kernel lists 256 values at a time */
     check_listing(f, n, m);
     check_mask(f, n);
+    check_checksum(f, n);
     check_scans(f, n, m);
     check_moves(f, n, m);
     check_rows(f, 20 * n, m / 8 + 1);

@@ -13,7 +13,7 @@ import pytest
 # bench is not installed; last, so that fastmlp is the one that is tested.
 sys.path.append(str(Path(__file__).parents[1]))
 
-from bench import __main__, grid, growth, machine, profile, race, report, startup, tables
+from bench import __main__, estimators, grid, growth, machine, profile, race, report, startup, tables
 from bench.peers import PEERS, Entry
 from bench.worker import Worker, WorkerError
 from bench.workloads import PREDICTION, TRAINING, Problem, flop_of_training
@@ -245,6 +245,15 @@ def test_shapes_have_whole_batches_and_names_of_their_own():
     assert all(workload.rows % workload.batch_size == 0 for workload in workloads)
 
 
+@pytest.mark.slow
+def test_estimators_take_turns():
+    pytest.importorskip("sklearn", reason="it is the other one")
+    found = estimators.measure([1], quick=True)
+    assert {"fit iris", "predict a row", "fit micro, an epoch"} <= {r["task"] for r in found}
+    assert all(seconds > 0 for r in found for name in ("fastmlp", "sklearn") for seconds in r["seconds"][name])
+    assert estimators.table_of(found).count("\n") == len(found) + 1
+
+
 def test_a_profile_has_all_the_arithmetic_of_a_step():
     for name in ("seed", "tiny"):  # layer by layer, and chained
         workload = TRAINING[name].quick()
@@ -363,6 +372,14 @@ def results():
         "start": start,
         "growth": growth,
         "grid": cells_of_a_grid([[100.0, 120.0], [110.0, 50.0]]),
+        "estimators": [
+            {
+                "task": "fit iris",
+                "threads": 2,
+                "target": 8.0,
+                "seconds": {"fastmlp": [1.0, 2.0, 9], "sklearn": [18.0]},
+            }
+        ],
         "shapes": [{**training, "workload": "300-1000-5 relu, batch 200"}],
     }
 
@@ -385,6 +402,7 @@ def test_tables(results):
     assert "Wheel: 11.00 MB; unpacked 13.00 MB, of it 11.50 MB MNIST." in text
     assert cells(text, "20") == ["20", "110", "50 (!)"]
     assert cells(text, "300-1000-5 relu, batch 200")[1:] == ["200 ms", "3.00 (jax fit, 2 thr)"]
+    assert cells(text, "fit iris")[1:] == ["2", "2 s", "18 s", "9.0", "8, met"]
     assert "keras (tensorflow)" in text
     assert report.complaints(results) == ["start: jax: RuntimeError: no luck"]
 

@@ -121,9 +121,10 @@ def test_lines_say_of_which_network_they_are(data, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_patience_judges_each_epoch_and_ends_with_the_best(data):
-    recipe = small("fast", epochs=200, learning_rate=0.3)
-    (net,) = trained(recipe, data, patience=2)
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_patience_judges_each_epoch_and_ends_with_the_best(data, ema):
+    recipe = small("fast", epochs=200, learning_rate=0.3, ema=ema)
+    net = recipes.together(trained(recipe, data, patience=2))
     losses = net.history.validation_loss
     assert losses.index(min(losses)) == len(losses) - 3
     assert net.evaluate(*data.validation)["loss"] == pytest.approx(min(losses), rel=1e-6)

@@ -72,8 +72,9 @@ class _Monitor(Callback):
 class EarlyStopping(_Monitor):
     """End training when a value of the history gets no better, and give the network the parameters of its best epoch.
 
-    It gets them at the end of `fit`, whatever ends it; the optimizer's state stays that of the last epoch. `best` and
-    `best_epoch`, from 1, are for reading.
+    It gets them at the end of `fit`, whatever ends it; the optimizer's state stays that of the last epoch. Where the
+    optimizer has `ema`, they are the averages, and those of `MLP.averaged`, too. `best` and `best_epoch`, from 1, are
+    for reading.
 
     Parameters
     ----------
@@ -120,7 +121,10 @@ class EarlyStopping(_Monitor):
     def on_fit_end(self, progress: Progress) -> None:
         """Restore the best parameters."""
         if self._values is not None:
-            progress.network._values[:] = self._values
+            network = progress.network
+            network._values[:] = self._values
+            if network._state is not None and network._state.averages is not None:
+                network._state.averages[:] = network.parameters
 
     def get_state(self) -> dict[str, Any]:
         """Return the best value, how long ago it was, and the network's values of then."""

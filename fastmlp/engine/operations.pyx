@@ -13,8 +13,6 @@ from fastmlp.engine.table cimport FM_ADAM, FM_PANEL, aligned, fm_dense, fm_loss,
 
 # Elements that a thread takes at a time in elementwise kernels: 64 KB, which stay in the L2 cache.
 cdef Py_ssize_t CHUNK = 16384
-# 2^32 by the golden ratio: multiples of it are spread over all of 32 bits.
-cdef uint32_t GOLDEN_RATIO = 0x9E3779B9
 cdef enum:
     PRODUCT_ROWS = 96  # of a task of the product: a multiple of the tile's six
 
@@ -80,28 +78,22 @@ def is_finite(const float[::1] x):
 
 
 def checksum(const uint32_t[::1] words, int n_threads):
-    """64 bits that words (n) have, and hardly any others, nor the same in another order.
+    """64 bits that words (n) have, and hardly any others, nor the same in another order; for any number of threads.
 
-    The sum of all words by a multiplier of each place, and so one for any number of threads; it is none for words that
-    somebody has chosen in order to be mistaken for others.
+    Somebody who wants other words to be mistaken for them will find some.
     """
     cdef Py_ssize_t n = words.shape[0], task
     cdef uint64_t total = 0
     for task in prange((n + CHUNK - 1) // CHUNK, nogil=True, num_threads=n_threads, schedule="static"):
-        total += checksum_part(&words[task * CHUNK], min(CHUNK, n - task * CHUNK), task * CHUNK)
+        total += checksum_part(&words[task * CHUNK], min(CHUNK, n - task * CHUNK), task * CHUNK // 2)
     return total
 
 
-cdef uint64_t checksum_part(const uint32_t *words, Py_ssize_t n, uint32_t first) noexcept nogil:
-    """The part of the checksum of words (n), the first of which has this place among all."""
-    cdef uint64_t total = 0
-    cdef uint32_t key = first * GOLDEN_RATIO
-    cdef Py_ssize_t i
-    for i in range(n):
-        # Odd, so that another word is another product, and no straight line from place to place.
-        total += <uint64_t>(words[i] ^ key) * ((key ^ (key >> 15) ^ (key << 7)) | 1)
-        key += GOLDEN_RATIO
-    return total
+cdef uint64_t checksum_part(const uint32_t *words, Py_ssize_t n, uint64_t first) noexcept nogil:
+    """The part of the checksum of words (n), the first pair of which has this place among all."""
+    cdef uint64_t sum
+    kernels.checksum(&sum, words, n, first)
+    return sum
 
 
 def activate(float[::1] h, int activation, int n_threads):

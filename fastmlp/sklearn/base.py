@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from fastmlp.arrays import Float32
@@ -17,6 +17,7 @@ from fastmlp.losses import Loss, loss_of
 from fastmlp.network import MLP
 from fastmlp.rows import Targets, checked_rows, checked_weights
 from fastmlp.sklearn import inputs, parameters, solvers
+from fastmlp.sklearn.draws import random_state
 from fastmlp.sklearn.fitted import Fitted
 
 __all__ = ["BaseMLP", "is_stochastic"]
@@ -124,17 +125,17 @@ class BaseMLP(Fitted, BaseEstimator):
         classes = "more" if incremental else "new" if first else "same"
         data = self._data(X, y, sample_weight, classes=classes, reset=first, repeated=incremental or self.warm_start)
         held_out_data = None if held_out is None else self._data(*held_out, classes="known", reset=False)
-        random = check_random_state(self.random_state)
         values = data.targets.values
         outputs = len(self.classes_) if values is None else values.shape[1] * loss_of(self._loss()).outputs_a_target
         arguments = self._arguments((data.X.shape[1], *hidden, outputs))
-        if first:
-            self._begin(arguments, random)
-        else:
-            self._require_same(arguments)
-        self.network_.n_threads = self.n_threads
         try:
-            with np.errstate(over="ignore"):  # what float32 cannot hold: the costs tell
+            # What float32 cannot hold the costs tell.
+            with np.errstate(over="ignore"), random_state(self.random_state) as random:
+                if first:
+                    self._begin(arguments, random)
+                else:
+                    self._require_same(arguments)
+                self.network_.n_threads = self.n_threads
                 solvers.train(self, data, held_out_data, random, incremental=incremental)
         except ArithmeticError:
             raise ValueError(
@@ -187,10 +188,10 @@ class BaseMLP(Fitted, BaseEstimator):
         self.network_ = network = MLP._unfilled(**arguments, n_threads=self.n_threads)
         for i, name, offset, shape in layout(network.layers):
             layer = network.layers[i]
-            values = network._values[offset : offset + np.prod(shape)]
+            values = network._values[offset : offset + math.prod(shape)]
             if name in ("weights", "bias"):
-                bound = np.sqrt(FACTORS.get(str(network.activation), 6.0) / (layer.inputs + layer.units))
-                values[:] = random.uniform(-bound, bound, shape).ravel()
+                bound = math.sqrt(FACTORS.get(str(network.activation), 6.0) / (layer.inputs + layer.units))
+                values[:] = random.uniform(-bound, bound, values.size)
             else:
                 values[:] = name != "running_mean"
         if any(layer.dropout for layer in network.layers):

@@ -130,8 +130,9 @@ class Convergence:
     @property
     def names(self) -> list[str]:
         """What `judge` computes."""
-        scores = loss_of(self.estimator.network_.loss).scores
-        return [] if self.validation is None else [f"validation_{name}" for name in (*scores, "score")]
+        if self.validation is None:
+            return []
+        return [f"validation_{name}" for name in (*loss_of(self.estimator.network_.loss).scores, "score")]
 
     def judge(self, network: MLP) -> dict[str, float]:
         """Record the epoch, and judge it; return what the rows held out say, by its name in the history."""

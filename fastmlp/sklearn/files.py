@@ -77,8 +77,8 @@ def load(kind: type[Any], path: str | bytes | os.PathLike[str]) -> Any:
     """
     with reading(checks.path("path", path)) as stream:
         header = safetensors.read_header(stream)
-        network = read(stream, header, {})
         fields = _fields(header.metadata, kind)
+        network = read(stream, header, {})
         try:
             return _made(kind, network, fields["parameters"], fields["records"])
         except (TypeError, KeyError, AttributeError) as error:

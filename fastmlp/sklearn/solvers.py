@@ -211,7 +211,9 @@ def require_plain(estimator: Any, X_val: Any) -> None:
 
 def _minimize(estimator: Any, data: Data) -> None:
     network = estimator.network_
-    objective = Objective(network, _rows(network, data), estimator.alpha / data.total)
+    seconds = threads.phase_seconds(data.X.shape[0], network.parameters.size, len(network.layers))
+    rows = _rows(network, data, threads.choose(network.n_threads, seconds))
+    objective = Objective(network, rows, estimator.alpha / data.total)
 
     def report(iteration: int, cost: float) -> None:
         print(f"Iteration {iteration}, loss = {cost:.8f}")
@@ -293,7 +295,10 @@ def _engine(estimator: Any, data: Data, batch_size: int) -> Kept:
     if kept is not None and data.mark is not None and kept.suits(network, data, options):
         return kept
     own = data._replace(X=None, y=None)
-    return Kept(network, own, options, _rows(network, data), _trainer(network, batch_size))
+    seconds = threads.phase_seconds(batch_size, network.parameters.size, len(network.layers))
+    n_threads = threads.choose(network.n_threads, seconds)
+    trainer = Trainer(engine_layers(network.layers), loss_of(network.loss), batch_size, n_threads)
+    return Kept(network, own, options, _rows(network, data, n_threads), trainer)
 
 
 def _optimizer(estimator: Any, *, incremental: bool) -> Optimizer:
@@ -355,13 +360,6 @@ def _orders(learned: NDArray[np.int64], random: np.random.RandomState | None) ->
         yield order
 
 
-def _trainer(network: MLP, batch_size: int) -> Trainer:
-    seconds = threads.phase_seconds(batch_size, network.parameters.size, len(network.layers))
-    n_threads = threads.choose(network.n_threads, seconds)
-    return Trainer(engine_layers(network.layers), loss_of(network.loss), batch_size, n_threads)
-
-
-def _rows(network: MLP, data: Data) -> Rows:
-    n_threads = threads.choose(network.n_threads, data.X.shape[0] * network.parameters.size / threads.RATE)
+def _rows(network: MLP, data: Data, n_threads: int) -> Rows:
     labels, values = data.targets
     return Rows(inputs.as_rows(data.X), network.layers[0].units, n_threads, labels, values, data.weights)

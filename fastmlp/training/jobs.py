@@ -148,7 +148,7 @@ def prepare(
     optimizer = checked_optimizer(optimizer)
     listeners, verbose = checked_callbacks(callbacks), checks.verbosity(verbose)
     if verbose:
-        listeners.append(ProgressBar(None if verbose is True else verbose))
+        listeners = [*listeners, ProgressBar(None if verbose is True else verbose)]
     network._require_finite()
     network._require_writable()
     saved = None if resume is None else saved_run(checks.path("resume", resume), network, optimizer)
@@ -171,10 +171,10 @@ def prepare(
     return Job(progress, data, batch_size, shuffle, saved)
 
 
-def checked_callbacks(callbacks: object) -> list[Callback]:
-    """Return callbacks in the order in which they are told: each checkpoint has what the others make of an epoch.
+def checked_callbacks(callbacks: object) -> Sequence[Callback]:
+    """Return callbacks in the order in which they are told.
 
-    And it is there when the epoch's line says that it is done.
+    Each checkpoint has what the others make of an epoch, and is there when the epoch's line says that it is done.
 
     Examples
     --------

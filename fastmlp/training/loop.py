@@ -129,6 +129,7 @@ class Run:
         self.network = progress.network
         self.trainer = trainer
         self.optimizer = progress.optimizer
+        self.learning_rate: Rate | None = None  # the one for which `rates` are
         # State and, if callbacks may write them, values that engine and network have in common since they met.
         self.state = state
         self.progress = progress
@@ -243,18 +244,25 @@ class Run:
                 with suppress(DivergenceError):  # of a parameter: the next cost says so, or the epoch's end
                     self._keep()
             self.progress.batch = self.trainer.batch
-            for callback in self.callbacks:
-                callback.on_batches(self.progress)
-            if self.watched:
-                self._load()
-            if self.optimizer.learning_rate is not self.learning_rate:
-                self._choose_rates()
-            self.trainer.set_optimizer(self.optimizer, self.rates)
+            if self.callbacks:
+                self._tell_batches()
         return seconds
+
+    def _tell_batches(self) -> None:
+        """Let callbacks see a slice of batches, and take what they change."""
+        for callback in self.callbacks:
+            callback.on_batches(self.progress)
+        if self.watched:
+            self._load()
+        if self.optimizer.learning_rate is not self.learning_rate:
+            self._choose_rates()
+        self.trainer.set_optimizer(self.optimizer, self.rates)
 
     def _choose_rates(self) -> None:
         """The learning rates of the epoch's batches, by what the optimizer has for one now."""
-        self.learning_rate: Rate = self.optimizer.learning_rate
+        if self.optimizer.learning_rate is self.learning_rate and not callable(self.learning_rate):
+            return
+        self.learning_rate = self.optimizer.learning_rate
         n, done = self.progress.n_batches, len(self.progress.history.loss)
         self.rates = rates(self.learning_rate, range(done * n, (done + 1) * n), self.progress.epochs * n)
 

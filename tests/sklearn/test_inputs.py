@@ -44,9 +44,9 @@ def test_a_checksum_tells_words_and_places(n):
 
 def test_a_checksum_is_what_it_is_said_to_be():
     words = np.random.default_rng(0).integers(2**32, size=40_000, dtype=np.uint32)
-    key = np.arange(len(words), dtype=np.uint32) * np.uint32(0x9E3779B9)
-    factors = (key ^ (key >> np.uint32(15)) ^ (key << np.uint32(7))) | np.uint32(1)
-    expected = ((words ^ key).astype(np.uint64) * factors.astype(np.uint64)).sum(dtype=np.uint64)
+    keys = np.arange(1, 20_001, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    keyed = words.view(np.uint64) + (keys ^ keys >> np.uint64(29))
+    expected = ((keyed & np.uint64(2**32 - 1)) * (keyed >> np.uint64(32)) + keyed).sum(dtype=np.uint64)
     assert operations.checksum(words, 2) == int(expected)
 
 
@@ -68,8 +68,21 @@ def test_marks_tell_types_and_shapes(digits):
     marks = [fingerprint(rows) for rows in (X, *others)]
     assert len(set(marks)) == len(marks)
     assert fingerprint(csr_matrix(X)) == marks[3]
-    for rows in (X.tolist(), X[:, ::2], np.asfortranarray(X), X.astype(object), None):
+    for rows in (X.tolist(), X.astype(object), X.astype(str), X + 1j, None):
         assert fingerprint(rows) is None
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.uint8, np.int64, bool])
+@pytest.mark.parametrize("layout", [np.array, np.asfortranarray, lambda X: np.hstack([X, X])[:, :8], lambda X: X[::-1]])
+def test_marks_of_other_types_and_layouts(dtype, layout):
+    X = layout(np.random.default_rng(0).integers(2, size=(3000, 8)).astype(dtype))
+    expected = fingerprint(X)
+    assert fingerprint(layout(X.copy())[:] if layout is np.array else X) == expected
+    for i in (0, 1023, 1024, 2999):
+        X[i, 7] = 1 - X[i, 7]
+        assert fingerprint(X) != expected
+        X[i, 7] = 1 - X[i, 7]
+    assert fingerprint(X) == expected
 
 
 # -- Rows that come again
@@ -120,9 +133,7 @@ def test_an_array_that_was_changed_in_place_is_read_anew(digits):
 
     kept = partial_fits(digits[0].copy(), digits[1].copy(), change)
     copies = partial_fits(digits[0].copy(), digits[1].copy(), lambda X, y, call: [a.copy() for a in change(X, y, call)])
-    anew = partial_fits(
-        digits[0].copy(), digits[1].copy(), lambda X, y, call: [np.asfortranarray(change(X, y, call)[0]), y]
-    )
+    anew = partial_fits(digits[0].copy(), digits[1].copy(), lambda X, y, call: [change(X, y, call)[0].tolist(), y])
     unchanged = partial_fits(*digits)
     for other in (copies, anew):
         assert np.array_equal(kept.coefs_[0], other.coefs_[0])
