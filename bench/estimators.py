@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench.markdown import duration, table
+from bench.race import PAUSE
 from bench.worker import confine, surroundings
 from bench.workloads import LEARNING_RATE, TRAINING
 
@@ -25,8 +26,8 @@ __all__ = ["measure", "table_of"]
 SMALL = ("iris", "wine", "breast_cancer", "digits")
 WORKLOADS = ("seed", "wide", "big", "higgs", "tiny", "micro")
 EPOCHS = 20
-# Calls of a task for a turn of it, so that one takes some milliseconds; and turns.
-CALLS, ROUNDS = {"predict a row": 200}, 5
+# Seconds of a turn, of as many calls as fit; and turns.
+TURN, ROUNDS = 0.1, 5
 SPEEDS = {"fit": 5.0, "small": 8.0, "row": 10.0, "search": 8.0}
 
 Record = dict[str, Any]
@@ -127,11 +128,15 @@ def _search(X: Any, y: Any, parameters: Any, quick: bool) -> Callable[[Any], Cal
     return make
 
 
-def _turn(call: Callable[[], object], calls: int) -> float:
-    started = time.perf_counter()
-    for _ in range(calls):
+def _turn(call: Callable[[], object], count: int) -> list[float]:
+    """Seconds of so many calls, after a pause in which the other's threads cease to spin."""
+    time.sleep(PAUSE)
+    seconds = []
+    for _ in range(count):
+        started = time.perf_counter()
         call()
-    return (time.perf_counter() - started) / calls
+        seconds.append(time.perf_counter() - started)
+    return seconds
 
 
 def main(threads: str, quick: str) -> None:
@@ -146,11 +151,11 @@ def main(threads: str, quick: str) -> None:
     records = []
     for task in _tasks(bool(int(quick))):
         calls = {name: task.make(module) for name, module in modules.items()}
-        count = CALLS.get(task.name, 1)
-        long = max(_turn(call, count) for call in calls.values()) > 1  # and they are warm
-        rounds = 1 if int(quick) else 2 if long else ROUNDS
-        turns = [{name: _turn(call, count) for name, call in calls.items()} for _ in range(rounds)]
-        seconds = {name: [turn[name] for turn in turns] for name in modules}
+        warm = {name: _turn(call, 2)[1] for name, call in calls.items()}
+        counts = {name: max(1, round(TURN / seconds)) for name, seconds in warm.items()}
+        rounds = 1 if int(quick) else 2 if max(warm.values()) > 1 else ROUNDS
+        turns = [{name: _turn(call, counts[name]) for name, call in calls.items()} for _ in range(rounds)]
+        seconds = {name: [statistics.median(turn[name]) for turn in turns] for name in modules}
         records.append({"task": task.name, "threads": int(threads), "target": task.target, "seconds": seconds})
         print(f"estimators: {task.name}", file=sys.stderr)
     print(json.dumps(records))

@@ -42,7 +42,7 @@ def number(name: str, value: object, wanted: str, valid: Callable[[float], bool]
     >>> number("momentum", 0, "in [0, 1)", lambda x: 0 <= x < 1)
     0.0
     """
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+    if type(value) is not float and (isinstance(value, (bool, np.bool_)) or not isinstance(value, Real)):
         raise TypeError(f"{name} must be a number, not {value!r:.80}{otherwise}")
     try:
         number = float(value)

@@ -228,7 +228,7 @@ def _minimize(estimator: Any, data: Data) -> None:
     if not (np.isfinite(result.fun) and np.isfinite(network.parameters).all()):
         raise DivergenceError
     estimator.n_iter_ = _check_optimize_result("lbfgs", result, estimator.max_iter)
-    decay = objective.decay(network.parameters)
+    decay = objective.decay(network.weights)
     factor, constant = estimator._loss_terms(data.targets.given, data.weights)
     estimator.loss_ = factor * (result.fun - decay) + constant + decay
 

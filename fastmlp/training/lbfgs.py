@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -56,26 +56,28 @@ class Objective:
         self._trainer.set_optimizer(SGD())  # the step beyond the cut, which nobody asks for
         self._moments = np.zeros_like(network.parameters), np.zeros_like(network.parameters)
         self._order = np.arange(rows.n)
+        self._here, self._gradient = np.empty_like(network.parameters), np.empty_like(network.parameters)
+        self._weights, self._dweights = (
+            views(network.layers, array, "weights") for array in (self._here, self._gradient)
+        )
 
     def __call__(self, parameters: Float64) -> tuple[float, Float64]:
         """Return the cost and its gradient at these parameters, flat (n_parameters,) as `MLP.parameters`."""
-        here: Float32 = parameters.astype(np.float32)
-        gradient = np.empty_like(here)
+        self._here[:] = parameters
         trainer = self._trainer
-        trainer.load(here, self._moments)
+        trainer.load(self._here, self._moments)
         trainer.start_epoch(self.rows, self._order)
         trainer.run()
-        trainer.store_gradient(gradient)
+        trainer.store_gradient(self._gradient)
         trainer.run()  # to the end of the step, where the cost is whole
-        layers = self.network.layers
-        for dweights, weights in zip(views(layers, gradient, "weights"), views(layers, here, "weights"), strict=True):
+        for dweights, weights in zip(self._dweights, self._weights, strict=True):
             dweights[...] += self.l2 * weights
-        self.network._few_rows[:] = here
-        return trainer.cost + self.decay(here), gradient.astype(np.float64)
+        self.network._few_rows[:] = self._here
+        return trainer.cost + self.decay(self._weights), self._gradient.astype(np.float64)
 
-    def decay(self, parameters: Float32) -> float:
+    def decay(self, weights: Iterable[Float32]) -> float:
         """Return what the weights add to the cost."""
-        return self.l2 / 2 * squared_norm(views(self.network.layers, parameters, "weights"))
+        return self.l2 / 2 * squared_norm(weights)
 
 
 def minimize(

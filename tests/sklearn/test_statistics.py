@@ -60,7 +60,7 @@ def distance(a, b):
 def test_as_good_as_scikit_learn(name, parameters):
     # Other seeds for each, since from the same ones they would be all but equal.
     theirs, mine = scores(neural_network, name, 0, **parameters), scores(ours, name, 100, **parameters)
-    assert theirs.mean() > 0.35
+    assert theirs.mean() > 0.1
     assert distance(theirs, mine) < 4
 
 
