@@ -5,6 +5,7 @@ import itertools
 import mmap
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -322,6 +323,12 @@ def test_parquet(data, tables):
 def test_wrong_columns(tables, options, error, message):
     with pytest.raises(error, match=message):
         Stream(tables, **options)
+
+
+def test_parquet_without_pyarrow(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ImportError, match=r"needs pyarrow: pip install 'fastmlp\[parquet\]'"):
+        Stream(tmp_path, "label")
 
 
 def test_parquet_files_that_are_none(tables, data):
