@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import metrics
 from fastmlp.arrays import Array, Float32
 from fastmlp.losses import Loss, loss_of
 from fastmlp.network import MLP
-from fastmlp.rows import checked_examples, checked_rows, checked_shapes
+from fastmlp.rows import Stream
 from fastmlp.sparse import SparseRows
 
 __all__ = ["Ensemble"]
@@ -90,7 +89,7 @@ class Ensemble:
         for network in self.networks:
             network.n_threads = n_threads
 
-    def logits(self, X: ArrayLike) -> Float32:
+    def logits(self, X: ArrayLike | Stream) -> Float32:
         """Return the logits of the averaged outputs, float32 (n, m): of probabilities their logarithms.
 
         Of one question each, "binary_cross_entropy", they are log(p / (1 - p)); of "poisson" the logarithms of the
@@ -98,7 +97,7 @@ class Ensemble:
 
         Parameters
         ----------
-        X : array or SciPy sparse matrix (n, k)
+        X : array or SciPy sparse matrix (n, k), or fastmlp.rows.Stream
 
         Raises
         ------
@@ -112,17 +111,18 @@ class Ensemble:
         >>> np.exp(ensemble.logits([[0, 0, 0]]))
         array([[0.5, 0.5]], dtype=float32)
         """
-        few = [outputs for network in self.networks if (outputs := network._few_rows.logits(X)) is not None]
+        few = [found for network in self.networks if (found := network._few_rows.logits(X)) is not None]
         if len(few) == len(self.networks):
             return self._pool(few)
-        return self._logits(checked_rows("X", X, self.networks[0].layer_sizes[0]))
+        outputs: Float32 = self.networks[0]._of_rows(X, self._logits)
+        return outputs
 
-    def predict_proba(self, X: ArrayLike) -> Float32:
+    def predict_proba(self, X: ArrayLike | Stream) -> Float32:
         """Return the mean of the networks' probabilities, float32 (n, m): of each class, or of each output being 1.
 
         Parameters
         ----------
-        X : array or SciPy sparse matrix (n, k)
+        X : array or SciPy sparse matrix (n, k), or fastmlp.rows.Stream
 
         Raises
         ------
@@ -139,12 +139,12 @@ class Ensemble:
             raise ValueError(f"predict_proba needs networks with probabilities; these have loss={self.loss!r}")
         return self.networks[0]._probabilities(self.logits(X))
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
+    def predict(self, X: ArrayLike | Stream) -> NDArray[Any]:
         """Return what the averaged outputs say of each row: labels, answers or values, as `MLP.predict`.
 
         Parameters
         ----------
-        X : array or SciPy sparse matrix (n, k)
+        X : array or SciPy sparse matrix (n, k), or fastmlp.rows.Stream
 
         Raises
         ------
@@ -159,14 +159,14 @@ class Ensemble:
         """
         return self.networks[0]._decide(self.logits(X))
 
-    def evaluate(self, X: ArrayLike, y: ArrayLike) -> dict[str, float]:
+    def evaluate(self, X: ArrayLike | Stream, y: ArrayLike | None = None) -> dict[str, float]:
         """Return how well the averaged outputs predict y: the mean loss, and the accuracy or R2, as `MLP.evaluate`.
 
         Parameters
         ----------
-        X : array or SciPy sparse matrix (n, k)
+        X : array or SciPy sparse matrix (n, k), or fastmlp.rows.Stream
         y : array
-            As in `MLP.fit`; at least one row.
+            As in `MLP.fit`; at least one row. A stream has its own.
 
         Raises
         ------
@@ -180,9 +180,7 @@ class Ensemble:
         >>> round(scores["loss"], 4), scores["accuracy"]
         (0.6931, 1.0)
         """
-        names, task = ("X", "y"), (self.networks[0].layer_sizes, self.loss)
-        rows, targets = checked_examples(names, *checked_shapes(names, X, y, *task), *task)
-        return metrics.scores(self._logits(rows), targets, self.loss)
+        return self.networks[0]._scores(X, y, self._logits)
 
     def save(self, path: str | bytes | os.PathLike[str], *, fold: bool = False) -> None:
         """Write all networks to one safetensors file, which `fastmlp.load` makes an ensemble of again.

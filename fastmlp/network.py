@@ -21,7 +21,7 @@ from fastmlp.layers import Layer, checked_sizes, engine_layers, layers_of, n_par
 from fastmlp.losses import LOSSES, SOFTMAX, Loss, loss_of, short
 from fastmlp.normalisation import fold
 from fastmlp.optimizers import Optimizer
-from fastmlp.rows import Stream, Targets, checked_examples, checked_rows, checked_shapes
+from fastmlp.rows import Stream, checked_examples, checked_rows, checked_shapes
 from fastmlp.runs import History, Listener, RunState
 from fastmlp.sensitivity import input_gradient
 from fastmlp.sparse import SparseRows
@@ -596,17 +596,24 @@ class MLP:
         >>> round(scores["loss"], 4), scores["accuracy"]
         (0.6931, 1.0)
         """
+        return self._scores(X, y, self._logits)
+
+    def _scores(
+        self, X: ArrayLike | Stream, y: ArrayLike | None, logits: Callable[[Array | SparseRows], Float32]
+    ) -> dict[str, float]:
+        """How well logits predict y, those of a function of rows: the network's own, or of several together."""
         names, task = ("X", "y"), (self.layer_sizes, self.loss)
         stream = as_stream(X, y)
         if stream is not None:
             found = metrics.Scores(self.loss)
             for rows, targets, weights in chunks_ahead(stream, *task):
-                found.add(self._logits(rows), targets, weights)
+                found.add(logits(rows), targets, weights)
             return found.values()
         if y is None:
             raise TypeError("y must be an array of real numbers, not None: only a fastmlp.rows.Stream has its own")
         arrays: Any = X
-        return self._evaluate(*checked_examples(names, *checked_shapes(names, arrays, y, *task), *task))
+        rows, targets = checked_examples(names, *checked_shapes(names, arrays, y, *task), *task)
+        return metrics.scores(logits(rows), targets, self.loss)
 
     def input_gradient(self, X: ArrayLike, y: ArrayLike) -> Float32:
         """Return the gradient of each row's own loss by its inputs, float32 (n, k).
@@ -771,9 +778,6 @@ class MLP:
     def _decide(self, outputs: Float32) -> NDArray[Any]:
         decided = self._loss.output.decide(outputs)
         return decided[:, 0] if decided.shape[1:] == (1,) else decided
-
-    def _evaluate(self, rows: Array | SparseRows, targets: Targets) -> dict[str, float]:
-        return metrics.scores(self._logits(rows), targets, self.loss)
 
 
 def _seconds_a_row(layers: Sequence[Layer], rows: Array | SparseRows) -> float:

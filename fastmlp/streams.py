@@ -161,9 +161,10 @@ class Stream:
 
 
 def _scaled(X: Any, scale: float) -> Any:
-    if hasattr(X, "tocsr"):
-        return X.astype(np.float32) * np.float32(scale)
-    return np.multiply(X, np.float32(scale), dtype=np.float32)
+    # In two steps, where a product of two types would go through a small buffer.
+    values = X.astype(np.float32) if hasattr(X, "astype") else np.array(X, np.float32)
+    values *= np.float32(scale)
+    return values
 
 
 def as_stream(X: Any, y: Any = None, sample_weight: Any = None) -> Stream | None:

@@ -119,6 +119,17 @@ def test_sparse_rows():
         assert ensemble.evaluate(kind(X), y) == pytest.approx(ensemble.evaluate(X, y), rel=1e-5)
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
+def test_streams_of_rows(loss):
+    ensemble, X, y = Ensemble(members(loss)), rows(), targets_for(loss)
+    stream = fastmlp.rows.Stream([(X[:5], y[:5]), (X[5:6], y[5:6]), (X[6:], y[6:])])
+    np.testing.assert_allclose(ensemble.predict(stream), ensemble.predict(X), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(ensemble.logits(stream), ensemble.logits(X), rtol=1e-4, atol=1e-6)
+    assert ensemble.evaluate(stream) == pytest.approx(ensemble.evaluate(X, y), rel=1e-5)
+    with pytest.raises(TypeError, match="only a fastmlp"):
+        ensemble.evaluate(X)
+
+
 def test_one_output():
     X = rows()
     assert Ensemble(members("squared_error", 1)).predict(X).shape == (N,)

@@ -154,6 +154,16 @@ def test_the_bits_do_not_depend_on_threads(data, n_threads):
     assert_same(*(trained(stream, net=net, optimizer=Adam(ema=0.9, clip_norm=1.0)) for net in nets))
 
 
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+def test_the_bits_do_not_depend_on_how_long_reading_takes(data, monkeypatch, n_threads):
+    monkeypatch.setattr("fastmlp.threads._WORTH_A_THREAD", 1e-15)
+    nets = []
+    for crowded in (False, True):
+        monkeypatch.setattr(Windows, "_is_crowded", lambda windows, crowded=crowded: crowded)
+        nets.append(trained(Stream(*data, window_rows=320), net=MLP(SIZES, seed=5, n_threads=n_threads)))
+    assert_same(*nets)
+
+
 # -- Shuffling
 
 

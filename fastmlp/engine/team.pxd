@@ -33,6 +33,7 @@ cdef class Team:
     cdef Py_ssize_t steps           # left of the slice
     cdef bint going                 # the slice
     cdef bint timed
+    cdef public bint crowded
     cdef Times *times               # of the phase at hand, one a thread; NULL where nobody asked
     cdef Rendezvous rendezvous
     cdef Buffers runs

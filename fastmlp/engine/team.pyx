@@ -61,7 +61,8 @@ cdef class Team:
     A step is a list of phases, a phase a number of independent tasks. A subclass says how many tasks the phase at hand
     has (`count_tasks`), does one (`run_task`), and goes on to the next phase while no thread is at work (`advance`,
     which returns whether the slice goes on, and counts the steps that are left of it). Where the team is `timed`, it
-    also has `times` be those of the phase at hand.
+    also has `times` be those of the phase at hand. While it is `crowded`, as another thread of the process has work
+    that it waits for, it leaves a processor to that, and learns nothing of its own speed.
     """
 
     def __cinit__(self, *_, **__):
@@ -92,9 +93,11 @@ cdef class Team:
 
     cdef run_slice(self, Py_ssize_t most):
         """Take some steps, about 10 ms of work but at most so many, without the GIL; less where the program is cut."""
-        cdef bint first_look = self.slices < 2 * self.n_counts
-        cdef Py_ssize_t best = self.fastest(), i = self.slices // 2 if first_look else self.choose_count(best), steps
-        cdef int n_threads = 1 if after_fork else self.counts[i]
+        cdef bint first_look = self.slices < 2 * self.n_counts and not self.crowded
+        cdef Py_ssize_t best = self.fastest(), i = best, steps
+        if not self.crowded:
+            i = self.slices // 2 if first_look else self.choose_count(best)
+        cdef int n_threads = 1 if after_fork else max(1, self.counts[i] - self.crowded)
         cdef double seconds = self.seconds[i] if self.seconds[i] > 0 else SLICE
         cdef double slice = SLICE if i == best or first_look else EXPLORING * SLICE
         steps = max(<Py_ssize_t>1, min(most, <Py_ssize_t>(slice / seconds)))
@@ -107,6 +110,8 @@ cdef class Team:
         else:
             with nogil, parallel(num_threads=n_threads):
                 self.work(threadid(), omp_get_num_threads())
+        if self.crowded:
+            return
         seconds = (time.perf_counter() - started) / max(<Py_ssize_t>1, steps - self.steps)
         # Down at once and up slowly: one slice that was interrupted is no reason to change.
         self.seconds[i] = min(seconds, 1.25 * self.seconds[i]) if self.seconds[i] > 0 else seconds

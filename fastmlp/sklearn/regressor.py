@@ -15,7 +15,7 @@ from sklearn.utils.metaestimators import available_if
 
 from fastmlp.arrays import Float32
 from fastmlp.callbacks import Callback
-from fastmlp.losses import LOSSES, Loss, Poisson, loss_of
+from fastmlp.losses import LOSSES, Loss, loss_of
 from fastmlp.rows import Targets
 from fastmlp.sklearn import inputs
 from fastmlp.sklearn.base import BaseMLP, is_stochastic
@@ -139,7 +139,7 @@ best_validation_score_, n_iter_, t_, n_layers_, n_outputs_, out_activation_, n_f
         return loss
 
     def _loss_terms(self, targets: NDArray[Any], weights: Float32 | None) -> tuple[float, float]:
-        if not isinstance(loss_of(self.loss), Poisson):
+        if loss_of(self.loss).targets != "counts":
             return 1 / self.n_outputs_, 0.0  # a mean over the outputs, where the network's is a sum
         # Half of the deviance, which is 0 where all is right.
         least = np.average(xlogy(targets, targets, dtype=np.float64) - targets, axis=0, weights=weights)

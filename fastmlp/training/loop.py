@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from itertools import count
 from math import isfinite
@@ -40,6 +40,8 @@ class Part(NamedTuple):
     order : int64 array
         Which of the rows are taken, one after the other; a multiple of the batch where other parts come.
     is_last : bool
+    is_crowded : callable
+        Whether the engine is to leave a processor to the thread that makes the next part.
 
     Examples
     --------
@@ -56,6 +58,7 @@ class Part(NamedTuple):
     targets: Targets
     order: NDArray[np.int64]
     is_last: bool = True
+    is_crowded: Callable[[], bool] = bool
 
 
 Epoch: TypeAlias = Generator[Part, None, None]
@@ -219,19 +222,20 @@ class Run:
             start(part.rows, part.order, key, is_last=part.is_last)
             start = self.trainer.continue_epoch
             self.progress.n_batches = max(self.progress.n_batches, self.trainer.n_batches)
-            seconds += time.perf_counter() - started + self._run_batches(part.targets)
+            seconds += time.perf_counter() - started + self._run_batches(part)
             if self.progress.stop:
                 break
         return seconds
 
-    def _run_batches(self, targets: Targets) -> float:
+    def _run_batches(self, part: Part) -> float:
         """Take a part's batches in slices; between two of them Python handles signals. Return the seconds taken."""
         seconds = 0.0
         while self.trainer.batch < self.trainer.n_batches and not self.progress.stop:
             started = time.perf_counter()
+            self.trainer.crowded = part.is_crowded()
             self.trainer.run()
             while self.trainer.at_cut:
-                self._compute_losses(targets)
+                self._compute_losses(part.targets)
                 self.trainer.run()
             seconds += time.perf_counter() - started
             if not isfinite(self.trainer.cost):

@@ -9,7 +9,7 @@ from itertools import chain, count
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import cautions, checks
+from fastmlp import cautions, checks, threads
 from fastmlp.arrays import Array, Float32
 from fastmlp.chunks import checked_chunks, naming
 from fastmlp.class_weights import balanced, counts_of, weights_of_rows
@@ -97,6 +97,7 @@ class Windows:
         self.distortion = distortion
         self.task = network.layer_sizes, network.loss
         self.size = stream.window(network.layer_sizes[0], batch_size)
+        self.is_reading = False
         self.sample: Examples | None = None  # of the first rows, to be looked at
         self.kept: Part | None = None  # all rows, where they are one window
         self.room: Float32 | None = None  # for the rows of a window, once it is not needed for those of the last one
@@ -112,8 +113,7 @@ class Windows:
 
     def epochs(self, first: int, n: int) -> Generator[Epoch, None, None]:
         """Yield n epochs from this one on, each of whose first windows is read while the last one before is used."""
-        windows = chain.from_iterable(self._windows(epoch) for epoch in range(first, first + n))
-        with closing(ahead(windows)) as parts:
+        with closing(ahead(self._all_windows(first, n))) as parts:
             for _ in range(n):
                 yield self._parts(parts)
 
@@ -133,6 +133,22 @@ class Windows:
         if loss_of(self.network.loss).targets == "values":
             cautions.about_values(examples.targets.given)
 
+    def _all_windows(self, first: int, n: int) -> Iterator[Part]:
+        """What the thread makes, noting when it is at work."""
+        try:
+            self.is_reading = True
+            for part in chain.from_iterable(self._windows(epoch) for epoch in range(first, first + n)):
+                self.is_reading = False
+                yield part
+                self.is_reading = True
+        finally:
+            self.is_reading = False
+
+    def _is_crowded(self) -> bool:
+        """Whether the thread that reads has work, and no processor that the engine leaves free."""
+        most = self.network.n_threads
+        return self.is_reading and (most is None or most >= threads.available())
+
     def _windows(self, epoch: int) -> Iterator[Part]:
         if self.kept is not None:
             yield self.kept._replace(order=self._order_of_rows(self.kept.rows.n, epoch, 0))
@@ -148,7 +164,8 @@ class Windows:
             rows = rows_of(self.network, examples, self.distortion, 1)
             if not rows.listed:  # they are read where they lie
                 self.room = None
-            part = Part(rows, examples.targets, self._order_of_rows(rows.n, epoch, window), left is None)
+            order = self._order_of_rows(rows.n, epoch, window)
+            part = Part(rows, examples.targets, order, left is None, self._is_crowded)
             if window == 0 and part.is_last and self.stream.is_fixed:
                 self.kept = part
             yield part
