@@ -4,12 +4,12 @@ import json
 import pickle
 import zlib
 
-import joblib
 import numpy as np
 import pytest
 
 pytest.importorskip("sklearn", reason="the estimators need it")
 
+import joblib
 from sklearn.base import clone
 from sklearn.datasets import load_iris, make_multilabel_classification, make_regression
 from sklearn.exceptions import NotFittedError
