@@ -17,7 +17,9 @@ import fastmlp
 from fastmlp import threads
 from fastmlp.engine import table
 
-MODULES = ["fastmlp", *(info.name for info in pkgutil.walk_packages(fastmlp.__path__, "fastmlp."))]
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # packages are imported for it: an old matplotlib warns of a new pyparsing
+    MODULES = ["fastmlp", *(info.name for info in pkgutil.walk_packages(fastmlp.__path__, "fastmlp."))]
 # Importing this one runs the command.
 MODULES.remove("fastmlp.__main__")
 # What some commands and files need, and what only extras need.
