@@ -9,6 +9,7 @@ import numpy as np
 
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.arrays import Float32
+from fastmlp.draws import WEIGHTS, random_bits
 from fastmlp.layers import Layer
 
 __all__ = ["INITS", "fitting", "initial_values"]
@@ -42,7 +43,7 @@ def initial_values(layers: Sequence[Layer], init: str | Sequence[str], seed: int
     >>> initial_values(layers_of((3, 4, 2), "relu"), "he", seed=0).shape
     (26,)
     """
-    generator = np.random.Generator(np.random.Philox(key=np.array([seed, 0], np.uint64)))
+    generator = np.random.Generator(random_bits(seed, WEIGHTS))
     inits = [init] * len(layers) if isinstance(init, str) else init
     parts = []
     for name, layer in zip(inits, layers, strict=True):

@@ -7,10 +7,9 @@ from numpy.typing import ArrayLike
 from fastmlp.network import MLP
 from fastmlp.rows import Stream
 from fastmlp.runs import History, RunState
-from fastmlp.training.jobs import alone, engine_rows, prepare, train
+from fastmlp.training.jobs import alone, prepare, train
 from fastmlp.training.many import fit_many
 from fastmlp.training.ranks import Communicator
-from fastmlp.training.windows import Windows
 
 __all__ = ["History", "RunState", "fit", "fit_many"]
 
@@ -38,7 +37,6 @@ def fit(
             from fastmlp.training import mpi  # noqa: PLC0415 - zlib is imported with it, and few need it
 
             return mpi.fit(network, X, y, communicator=communicator, sync_every=sync_every, **arguments)
-        job = prepare(network, X, y, **arguments)
-        return train(job, None if isinstance(job.data.examples, Windows) else engine_rows(job))
+        return train(prepare(network, X, y, **arguments))
 
     return alone(network, prepare_and_train)

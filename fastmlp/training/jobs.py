@@ -235,17 +235,21 @@ def engine_rows(job: Job, others: Sequence[Rows] = ()) -> Rows:
     return rows_of(network, examples, data.distortion, n_threads, job.first)
 
 
-def train(job: Job, rows: Rows | None, kind: Callable[..., Run] = Run, *, cut_at_gradient: bool = False) -> History:
-    """Build the engine, and run it on these rows, or on those that come in windows; by a run of some kind.
+def train(
+    job: Job, rows: Rows | None = None, kind: Callable[..., Run] = Run, *, cut_at_gradient: bool = False
+) -> History:
+    """Build the engine, and run it by a run of some kind: on these rows, or on what it makes of the job's.
 
     Examples
     --------
     >>> import fastmlp
-    >>> from fastmlp.training.jobs import defaults, engine_rows, prepare, train
+    >>> from fastmlp.training.jobs import defaults, prepare, train
     >>> job = prepare(fastmlp.MLP((2, 2)), [[0, 1], [1, 0]], [0, 1], **{**defaults(), "epochs": 3, "verbose": False})
-    >>> train(job, engine_rows(job))  # doctest: +ELLIPSIS
+    >>> train(job)  # doctest: +ELLIPSIS
     History(epochs=3, loss=...)
     """
+    if rows is None and isinstance(job.data.examples, Examples):
+        rows = engine_rows(job)  # first: what cannot be read leaves the network as it is
     progress = job.progress
     if job.saved is not None:
         go_on(progress, *job.saved)

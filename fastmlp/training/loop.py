@@ -13,9 +13,8 @@ from typing import NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmlp import draws
 from fastmlp.callbacks import ONLY_WATCHING, Callback, Progress
-from fastmlp.draws import epoch_key
-from fastmlp.engine import operations
 from fastmlp.engine.rows import Rows
 from fastmlp.engine.trainer import Trainer
 from fastmlp.errors import DivergenceError
@@ -235,7 +234,7 @@ class Run:
             self.waiting = False
             if part is None:
                 break
-            key = epoch_key(self.network.seed, self.state.epoch, window)
+            key = draws.epoch_key(self.network.seed, self.state.epoch, window)
             start(part.rows, part.order, key, is_last=part.is_last, n_batches=part.n_batches)
             start = self.trainer.continue_epoch
             self.progress.n_batches = max(self.progress.n_batches, self.trainer.n_batches)
@@ -345,9 +344,8 @@ def orders(n: int, seed: int, epoch: int, shuffle: bool, part: int = 0) -> Itera
     array([0, 1, 2, 3])
     """
     order = np.arange(n)
-    # Counter-based (Salmon et al. 2011): stream 1 of the seed, of which each epoch has a block of four numbers.
-    philox = np.random.Philox(key=np.array([seed, 1], np.uint64), counter=np.array([epoch, 0, 0, part], np.uint64))
+    bits = draws.random_bits(seed, draws.ROWS, epoch, part=part)
     while True:
         if shuffle:
-            operations.shuffle(order, philox.random_raw(4)[:3].view(np.uint32))
+            draws.shuffle(order, bits)
         yield order

@@ -235,7 +235,7 @@ def _train_there(network: MLP, X: ArrayLike, y: ArrayLike, arguments: dict[str, 
     """Train a network in a process of its own. Return it, and what went wrong."""
     job = prepare(network, X, y, **arguments, once=Once(), cautious=False)
     try:
-        train(job, engine_rows(job))
+        train(job)
     except Exception as error:
         return network, error
     return network, None

@@ -23,7 +23,7 @@ from fastmlp.rows import Examples, Targets
 from fastmlp.runs import History
 from fastmlp.schedules import try_rates
 from fastmlp.training.data import Once
-from fastmlp.training.jobs import Job, engine_rows, prepare, train, with_threads
+from fastmlp.training.jobs import Job, prepare, train, with_threads
 from fastmlp.training.loop import Epoch, Run
 from fastmlp.training.ranks import Communicator, Ranks
 
@@ -222,13 +222,12 @@ def fit(network: MLP, X: Any, y: Any, *, communicator: Communicator, sync_every:
     ranks = Ranks(communicator)
     sync_every = checks.integer("sync_every", sync_every, least=1)
     if ranks.size == 1:
-        job = prepare(network, X, y, **arguments)
-        return train(job, engine_rows(job))
+        return train(prepare(network, X, y, **arguments))
     job, n_threads = _agreed(ranks, network, X, y, {**arguments, "sync_every": sync_every})
     try:
         run = partial(SharedRun, ranks=ranks, job=job, sync_every=sync_every)
         with with_threads(network, n_threads):
-            return train(job, engine_rows(job), run, cut_at_gradient=sync_every == 1)
+            return train(job, kind=run, cut_at_gradient=sync_every == 1)
     except (DivergenceError, RankError):  # all ranks raise it
         raise
     except BaseException as error:

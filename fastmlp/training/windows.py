@@ -9,11 +9,10 @@ from itertools import chain, count
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import cautions, checks, threads
+from fastmlp import cautions, checks, draws, threads
 from fastmlp.arrays import Array, Float32
 from fastmlp.chunks import checked_chunks, naming
 from fastmlp.class_weights import balanced, counts_of, weights_of_rows
-from fastmlp.engine import operations
 from fastmlp.engine.distortion import Distortion
 from fastmlp.engine.rows import Rows
 from fastmlp.losses import loss_of
@@ -25,8 +24,6 @@ from fastmlp.training.loop import Epoch, Part
 
 __all__ = ["Windows", "rows_of"]
 
-# Streams of the seed, by number: 1 shuffles rows, as in memory, 2 chunks.
-_ROWS, _CHUNKS = 1, 2
 # Of a first window, in which what is odd is looked for.
 SAMPLE_ROWS = 1000
 
@@ -174,7 +171,7 @@ class Windows:
     def _order_of_rows(self, n: int, epoch: int, window: int) -> NDArray[np.int64]:
         order = np.arange(n)
         if self.shuffle:
-            _shuffle(order, self.network.seed, _ROWS, epoch, window)
+            draws.shuffle(order, draws.random_bits(self.network.seed, draws.ROWS, epoch, window))
         return order
 
     def _chunks(self, epoch: int) -> Iterator[Examples]:
@@ -194,7 +191,7 @@ class Windows:
         if not self.shuffle or not n_chunks:
             return None
         order = np.arange(n_chunks)
-        _shuffle(order, self.network.seed, _CHUNKS, epoch, 0)
+        draws.shuffle(order, draws.random_bits(self.network.seed, draws.CHUNKS, epoch))
         together = 1 if n is None else max(1, min(n, self.size) * n_chunks // n)
         windows = [order[i : i + together] for i in range(0, n_chunks, together)]
         return [int(i) for window in windows for i in np.sort(window)]
@@ -212,13 +209,6 @@ class Windows:
             room -= n
             following = following.part(n, there) if n < there else next(chunks, None)
         return window.examples(), following
-
-
-def _shuffle(order: NDArray[np.int64], seed: int, stream: int, epoch: int, window: int) -> None:
-    """In place; the rows of an epoch's first window as `fastmlp.training.loop.orders` has them."""
-    counter = np.array([epoch, window, 0, 0], np.uint64)
-    philox = np.random.Philox(key=np.array([seed, stream], np.uint64), counter=counter)
-    operations.shuffle(order, philox.random_raw(4)[:3].view(np.uint32))
 
 
 class _Window:

@@ -17,6 +17,7 @@ import fastmlp
 from fastmlp import MLP, SGD, Adam, AdamW, DivergenceError, fit_many, threads
 from fastmlp.callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, ReduceOnPlateau
 from fastmlp.errors import RankError
+from fastmlp.rows import Stream
 from fastmlp.training import ranks
 
 
@@ -285,6 +286,13 @@ def test_one_rank_is_no_mpi_at_all(data, state):
     alone, rank = MLP((70, 17, 10), dropout=0.1), MLP((70, 17, 10), dropout=0.1)
     alone.fit(X, y, **QUIET)
     assert World(1).run(lambda communicator: rank.fit(X, y, communicator=communicator, **QUIET))[0].loss
+    assert state(alone) == state(rank)
+
+
+def test_one_rank_takes_streams_as_no_mpi_does(data, state):
+    alone, rank = MLP((70, 17, 10)), MLP((70, 17, 10))
+    alone.fit(Stream(*data), **QUIET)
+    World(1).run(lambda communicator: rank.fit(Stream(*data), communicator=communicator, **QUIET))
     assert state(alone) == state(rank)
 
 
