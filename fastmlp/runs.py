@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from fastmlp.arrays import Float32
 
-__all__ = ["History", "Listener", "RunState", "SavedRun"]
+__all__ = ["History", "Listener", "Position", "RunState", "SavedRun"]
 
 
 class Listener(Protocol):
@@ -117,6 +118,35 @@ class RunState(NamedTuple):
     averaged: int = 0
 
 
+class Position(NamedTuple):
+    """Where in an epoch a run stands, between two batches.
+
+    Attributes
+    ----------
+    batch : int
+        Batches done.
+    batch_size : int
+    total_cost : float
+        Sum of their mean losses.
+    seconds : float
+        That they took.
+    forms : sequence of bool
+        Which values of the next batch the engine takes by masks: how many of the last batch's were zero decides it.
+
+    Examples
+    --------
+    >>> from fastmlp.runs import Position
+    >>> Position().batch
+    0
+    """
+
+    batch: int = 0
+    batch_size: int = 0
+    total_cost: float = 0.0
+    seconds: float = 0.0
+    forms: Sequence[bool] = ()
+
+
 class SavedRun(NamedTuple):
     """What a checkpoint keeps of a run beside the network and its `RunState`.
 
@@ -129,6 +159,8 @@ class SavedRun(NamedTuple):
         What callbacks have set about the optimizer, by name.
     callbacks : list of (str, dict)
         Their classes, and what their `get_state` returned: of those that have something to keep, in their order.
+    position : Position
+        Of an epoch that is not over.
 
     Examples
     --------
@@ -141,3 +173,4 @@ class SavedRun(NamedTuple):
     optimizer: str
     changes: dict[str, Any]
     callbacks: list[tuple[str, dict[str, Any]]]
+    position: Position = Position()

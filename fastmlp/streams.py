@@ -70,11 +70,11 @@ class Stream:
     but an epoch's last one is full. With ``shuffle=True`` the rows of a window are shuffled. Besides, chunks of an
     array or a list, Dask's blocks and partitions, and the row groups of Parquet come in a new order each epoch. Those
     of other iterables come as they come: what is in the order of its labels, for one, wants to be shuffled before, or a
-    larger window. Both orders are functions of the network's seed and the epoch alone, so that any number of threads
-    gives the same bits, and a run goes on from a checkpoint, which is written at the end of an epoch, to those of one
-    that was not stopped. Where all rows are in one window, or ``shuffle=False``, they are the bits of the same rows in
-    memory; unless many values are zero, and not everywhere as many, which rounds otherwise, or there is dropout or
-    noise and more than one window.
+    larger window. Both orders are functions of the network's seed and the epoch alone, so that any number of
+    threads gives the same bits, and a run goes on from a checkpoint to those of one that was not stopped; from one
+    within an epoch it reads the chunks that were learned from, to pass them over. Where all rows are in one window,
+    or ``shuffle=False``, they are the bits of the same rows in memory; unless many values are zero, and not
+    everywhere as many, which rounds otherwise, or there is dropout or noise and more than one window.
 
     Two windows are in memory, that of the engine and the one that is being read, each with the lists of what is not
     zero where X has many zeros: with 256 MB at most 0.6 GB, however many rows there are. What is in one window all

@@ -81,9 +81,10 @@ def mpiexec(tmp_path_factory):
             command(size, program), env=environment, capture_output=True, text=True, timeout=timeout, check=False
         )
 
-    trial = run(2, "from mpi4py import MPI; print(MPI.COMM_WORLD.size)")
-    if trial.stdout.split() != ["2", "2"]:
-        pytest.skip(f"mpiexec and mpi4py do not find each other: {trial.stdout} {trial.stderr}")
+    # Of what ranks print lines may come torn.
+    trial = run(2, "from mpi4py import MPI; assert MPI.COMM_WORLD.size == 2")
+    if trial.returncode:
+        pytest.skip(f"mpiexec and mpi4py do not find each other: {trial.stderr}")
     return run
 
 
@@ -111,9 +112,9 @@ np.save({str(tmp_path)!r} + f"/{{rank}}.npy", net.parameters)
 
 
 def test_averages_now_and_then(mpiexec):
-    result = mpiexec(3, FIT + "net = fit(sync_every=3)\nprint(hashlib.md5(net._values.tobytes()).hexdigest())")
+    same = "\nassert len(set(comm.allgather(hashlib.md5(net._values.tobytes()).hexdigest()))) == 1"
+    result = mpiexec(3, FIT + "net = fit(sync_every=3)" + same)
     assert result.returncode == 0, result.stderr
-    assert len(set(result.stdout.split())) == 1
 
 
 ENDS = {
@@ -157,9 +158,8 @@ def test_a_killed_run_goes_on_with_other_ranks(mpiexec, tmp_path):
     kill = "\ndef disturb(progress):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     result = mpiexec(3, FIT + how + kill + "fit(**run)")
     assert result.returncode != 0
-    result = mpiexec(2, FIT + how + "net = fit(**run)\nprint(len(net.history.loss))")
+    result = mpiexec(2, FIT + how + "net = fit(**run)\nassert len(net.history.loss) == 5")
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == ["5", "5"]
 
 
 # ---- fastmlp train --mpi

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastmlp.network import MLP
 from fastmlp.optimizers import Optimizer
-from fastmlp.runs import History
+from fastmlp.runs import History, Position
 
 __all__ = ["Callback", "Progress"]
 
@@ -24,6 +24,8 @@ class Progress:
         Epochs of this call, and batches of an epoch: of a stream whose rows are not counted, as far as they are known.
     batch : int
         Batches done of the current epoch.
+    position : Position
+        Where in the epoch the network's parameters are from, for a checkpoint of them.
     optimizer : SGD, Adam or AdamW
         What is set about it holds from the next batch on: a learning rate in the place of a schedule, too.
     callbacks : sequence of Callback
@@ -57,6 +59,7 @@ class Progress:
         self.epochs = epochs
         self.n_batches = n_batches
         self.batch = 0
+        self.position = Position()
         self.optimizer = optimizer
         self.callbacks = callbacks
         self._given = dict(vars(optimizer))

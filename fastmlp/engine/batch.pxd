@@ -48,5 +48,8 @@ cdef class Batch:
                     Py_ssize_t first, Py_ssize_t n, int thread) noexcept nogil
     cdef double cost(self, Py_ssize_t n) noexcept nogil
     cdef void choose_forms(self, Py_ssize_t n) noexcept nogil
+    cdef Py_ssize_t first_masked(self) noexcept nogil
+    cdef forms(self)
+    cdef set_forms(self, forms)
     cdef logits(self, Py_ssize_t n)
     cdef set_losses(self, const float[::1] losses, const float[:, ::1] dlogits, Py_ssize_t n)

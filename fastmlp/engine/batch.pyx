@@ -195,9 +195,29 @@ cdef class Batch:
     cdef void choose_forms(self, Py_ssize_t n) noexcept nogil:
         """Go by them where the n rows before had zeros enough; none, as an epoch begins, had."""
         cdef Py_ssize_t l
-        for l in range(0 if self.rows.made else 1, self.n_layers):
+        for l in range(self.first_masked(), self.n_layers):
             choose_masks(&self.h[l], n, self.layers[l].k)
             choose_masks(&self.dz[l], n, self.layers[l].k)
+
+    cdef Py_ssize_t first_masked(self) noexcept nogil:
+        """The first layer whose inputs may have them."""
+        return 0 if self.rows.made else 1
+
+    cdef forms(self):
+        """Return where it goes by them: for each of these layers, of its inputs and of their gradient."""
+        cdef Py_ssize_t l
+        found = []
+        for l in range(self.first_masked(), self.n_layers):
+            found += [bool(self.h[l].masked), bool(self.dz[l].masked)]
+        return found
+
+    cdef set_forms(self, forms):
+        """Go by them there, where they are kept."""
+        cdef Py_ssize_t l
+        found = iter(forms)
+        for l in range(self.first_masked(), self.n_layers):
+            self.h[l].masked = next(found, False) and self.h[l].masks != NULL
+            self.dz[l].masked = next(found, False) and self.dz[l].masks != NULL
 
     # -- A loss of Python's own
 

@@ -15,6 +15,8 @@ class Trainer(Team):
     at_cut: bool
     at_gradient: bool
     is_over: bool
+    batch_size: int
+    forms: list[bool]
     cost: float
     total_cost: float
     cost_before: float
@@ -43,10 +45,17 @@ class Trainer(Team):
     def set_optimizer(self, optimizer: object, rates: NDArray[np.float64] | None = None) -> None: ...
     def is_finite(self) -> bool: ...
     def start_epoch(
-        self, rows: Rows, order: NDArray[np.int64], key: int = 0, *, is_last: bool = True, n_batches: int = 0
-    ) -> None: ...
-    def continue_epoch(
-        self, rows: Rows, order: NDArray[np.int64], key: int = 0, *, is_last: bool = True, n_batches: int = 0
+        self,
+        rows: Rows,
+        order: NDArray[np.int64],
+        key: int = 0,
+        *,
+        is_last: bool = True,
+        n_batches: int = 0,
+        first: int = 0,
+        batch: int = 0,
+        total_cost: float = 0.0,
+        forms: Sequence[bool] = (),
     ) -> None: ...
     def run(self, most: int = ...) -> None: ...
     def phase_times(self) -> list[tuple[Counter[tuple[str, int]], list[float], list[float]]]: ...

@@ -95,7 +95,7 @@ cdef class Trainer(Team):
     cdef Batch at_hand                      # rows of the batch, or of a part of it
     cdef readonly Py_ssize_t batch, n_batches   # of the epoch: how many are done, and are to be as far as is known
     cdef readonly bint at_cut               # the step at hand waits for Python
-    cdef Py_ssize_t batch_size
+    cdef readonly Py_ssize_t batch_size
     cdef Py_ssize_t capacity, part_rows     # rows of a part of a batch, at most; of a whole batch's last part
     cdef int n_threads
     cdef RowLoss loss
@@ -137,6 +137,11 @@ cdef class Trainer(Team):
     def cost(self):
         """Mean of the costs of the epoch's batches so far."""
         return self.total_cost / self.batch
+
+    @property
+    def forms(self):
+        """Which values of the batch at hand are taken by masks, as `start_epoch` needs to go on there: bools."""
+        return self.at_hand.forms()
 
     @property
     def averaged(self):
@@ -216,37 +221,20 @@ cdef class Trainer(Team):
     # -- Running
 
     def start_epoch(self, Rows rows, const int64_t[::1] order, uint64_t key=0, *, bint is_last=True,
-                    Py_ssize_t n_batches=0):
+                    Py_ssize_t n_batches=0, Py_ssize_t first=0, Py_ssize_t batch=0, double total_cost=0.0, forms=()):
         """Begin an epoch over these of the rows, in this order; what is drawn in it is a function of the key.
 
-        Where they are not its last ones, their number must be a multiple of the batch's, and `continue_epoch` follows.
-        It has at least so many batches: those for which no rows are left have none, and no gradient of their own.
+        Where they are not its last ones, their number must be a multiple of the batch's, and a call with those from
+        batch `first` on follows, and with the cost so far. A run that was stopped goes on at a batch after that, with
+        the forms that it had. The epoch has at least `n_batches`: those for which no rows are left have none, and no
+        gradient of their own.
 
         Raises
         ------
         ValueError
-            There is none, or one that the rows do not have; or rows are left that make no batch.
+            There is no row, or one that the rows do not have; or rows are left that make no batch; or they have not
+            the batch that it is to go on at.
         """
-        self.begin_part(rows, order, key, is_last, 0, n_batches)
-
-    def continue_epoch(self, Rows rows, const int64_t[::1] order, uint64_t key=0, *, bint is_last=True,
-                       Py_ssize_t n_batches=0):
-        """Go on with other rows, once the batches of those before are done.
-
-        Raises
-        ------
-        RuntimeError
-            Some are not, or there are to be no others.
-        ValueError
-            As `start_epoch` does.
-        """
-        if self.is_last or self.batch < self.n_batches:
-            raise RuntimeError("an epoch goes on when its batches so far are done, and others are to come")
-        self.begin_part(rows, order, key, is_last, self.batch, n_batches)
-
-    cdef begin_part(self, Rows rows, const int64_t[::1] order, uint64_t key, bint is_last, Py_ssize_t first,
-                    Py_ssize_t n_batches):
-        """Rows of the epoch from batch `first` on, in this order."""
         cdef Py_ssize_t n = order.shape[0], i
         cdef uint64_t denormals
         check_order(order, rows.n, n_batches > 0)
@@ -257,6 +245,8 @@ cdef class Trainer(Team):
         self.first, self.is_last = first, is_last
         self.filled = first + (n + self.batch_size - 1) // self.batch_size
         self.n_batches = max(self.filled, n_batches)
+        if batch >= self.n_batches:
+            raise ValueError(f"the epoch has {self.n_batches} batches, and cannot go on after {batch}")
         i = n - (self.filled - first - 1) * self.batch_size
         if self.whole is None:
             self.whole = self.program_for(self.batch_size)
@@ -265,13 +255,13 @@ cdef class Trainer(Team):
         if self.filled < self.n_batches and self.empty is None:
             self.empty = self.program_for(0)
         self.at_hand.draw_by(key)
-        self.order = order
-        self.batch, self.at_cut = first, False
-        if first == 0:
-            self.total_cost = 0
+        self.order, self.total_cost = order, total_cost
+        self.batch, self.at_cut = max(first, batch), False
         fm_flush_denormals(&denormals)  # as where the other batches begin
-        self.begin()
+        self.begin(0)
         fm_restore_denormals(&denormals)
+        if batch > first:
+            self.at_hand.set_forms(forms)
 
     def run(self, Py_ssize_t most=PY_SSIZE_T_MAX):
         """Take a slice of steps, about 10 ms of work but at most so many, without the GIL; or up to the next cut.
@@ -295,11 +285,11 @@ cdef class Trainer(Team):
         if self.now.tasks[0].kind == NORM:
             self.parameters.choose_clip()
         if not self.enter(self.phase + 1):
+            self.parameters.end_step(self.rows_from(self.place(self.batch)))
             self.batch += 1
-            self.parameters.end_step(self.rows_from(self.place(self.batch - 1)))
             self.steps -= 1
             if self.batch < self.n_batches:
-                self.begin()
+                self.begin(self.part_rows)
             return self.batch < self.n_batches and self.steps > 0
         if self.now.tasks[0].kind == CUT:
             self.at_cut = self.enter(self.phase + 1)
@@ -320,14 +310,17 @@ cdef class Trainer(Team):
         self.times = self.now.times
         return True
 
-    cdef void begin(self) noexcept nogil:
-        """The batch's first phase, the scale of its losses, the optimizer's constants, which lists are worth making."""
+    cdef void begin(self, Py_ssize_t seen) noexcept nogil:
+        """The batch's first phase, the scale of its losses, the optimizer's constants, which masks are worth it.
+
+        Of the batch before, so many rows are seen, by which that is decided.
+        """
         cdef Py_ssize_t place = self.place(self.batch)
         self.enter(0)
         self.cost_before = self.total_cost
         self.at_hand.weigh(&self.order[place], self.rows_from(place))
         self.parameters.begin_step(self.batch, self.at_hand.row_scale)
-        self.at_hand.choose_forms(self.part_rows if self.batch > self.first else 0)
+        self.at_hand.choose_forms(seen)
 
     cdef Py_ssize_t place(self, Py_ssize_t batch) noexcept nogil:
         """Where in the order a batch begins."""

@@ -15,11 +15,11 @@ from fastmlp.files.network import RUN, contents, read, reading
 from fastmlp.losses import Loss
 from fastmlp.network import MLP
 from fastmlp.optimizers import RULES
-from fastmlp.runs import History, RunState, SavedRun
+from fastmlp.runs import History, Position, RunState, SavedRun
 
 __all__ = ["load", "save"]
 
-_FORMAT = 1
+_FORMAT = 2
 _FIELDS = {
     "format": int,
     "rule": str,
@@ -30,6 +30,7 @@ _FIELDS = {
     "optimizer": str,
     "changes": dict,
     "callbacks": list,
+    "position": dict,
     "crc32": int,
 }
 
@@ -78,7 +79,7 @@ def save(path: str, network: MLP, run: SavedRun) -> None:
         plain.append((name, {key: value for key, value in values.items() if key not in arrays}))
     others = {"history": list(run.history), "optimizer": run.optimizer, "changes": run.changes, "callbacks": plain}
     counts = {"step": state.step, "epoch": state.epoch, "averaged": state.averaged}
-    fields = {"format": _FORMAT, "rule": state.rule, **counts, **others}
+    fields = {"format": _FORMAT, "rule": state.rule, **counts, **others, "position": run.position._asdict()}
     try:
         text = json.dumps(fields)
     except (TypeError, ValueError) as error:
@@ -123,6 +124,7 @@ def load(path: str, loss: str | Loss | None = None) -> tuple[MLP, SavedRun]:
             raise ValueError(f"tensor '{RUN}.history' must have a row for each of {fields['history']}")
         if fields["rule"] not in RULES:
             raise ValueError(f"metadata key {RUN!r} must have a rule of {', '.join(RULES)}, got {fields['rule']!r:.80}")
+        position = _position(fields["position"])
     network._state = RunState(
         fields["rule"], (first, second), fields["step"], fields["epoch"], averages, fields["averaged"]
     )
@@ -131,7 +133,7 @@ def load(path: str, loss: str | Loss | None = None) -> tuple[MLP, SavedRun]:
         _, i, key = name.split(".", 2)
         callbacks[int(i)][1][key] = tensor
     columns = History(zip(fields["history"], history.tolist(), strict=True))
-    return network, SavedRun(columns, fields["optimizer"], fields["changes"], callbacks)
+    return network, SavedRun(columns, fields["optimizer"], fields["changes"], callbacks, position)
 
 
 def _read_run(stream: BufferedIOBase, header: safetensors.Header) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -158,6 +160,13 @@ def _read_run(stream: BufferedIOBase, header: safetensors.Header) -> tuple[dict[
     if fields.pop("crc32") != _crc32(json.dumps(fields), found):
         raise ValueError(f"the checksum of {RUN!r} is wrong: the run's state has changed since the file was saved")
     return fields, found
+
+
+def _position(fields: dict[str, Any]) -> Position:
+    known = Position(forms=[])._asdict()
+    if {name: type(value) for name, value in fields.items()} != {name: type(value) for name, value in known.items()}:
+        raise ValueError(f"metadata key {RUN!r} must have a position of {', '.join(known)}, got {fields!r:.80}")
+    return Position(**fields)
 
 
 def _crc32(text: str, tensors: dict[str, Any]) -> int:

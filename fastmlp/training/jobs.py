@@ -252,7 +252,7 @@ def train(
         rows = engine_rows(job)  # first: what cannot be read leaves the network as it is
     progress = job.progress
     if job.saved is not None:
-        go_on(progress, *job.saved)
+        go_on(progress, *job.saved, job.rows_of_a_batch, job.data.n)
     network, history = progress.network, progress.history
     state = first_state(network, progress.optimizer)
     trainer = _trainer(job, cut_at_gradient)
@@ -271,7 +271,7 @@ def _epochs(job: Job, rows: Rows | None, epoch: int, n: int) -> Generator[Epoch,
     """Return n epochs from this one on."""
     data = job.data
     if isinstance(data.examples, Windows):
-        return data.examples.epochs(epoch, n)
+        return data.examples.epochs(epoch, n, job.progress.position.batch)
     assert rows is not None
     chosen = data.chosen
     found = islice(orders(data.n or 0, job.progress.network.seed, epoch, job.shuffle, job.part), n)

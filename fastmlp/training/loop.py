@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
-from itertools import count
 from math import isfinite
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -14,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp import draws
-from fastmlp.callbacks import ONLY_WATCHING, Callback, Progress
+from fastmlp.callbacks import ONLY_WATCHING, Callback, Checkpoint, Progress
 from fastmlp.engine.rows import Rows
 from fastmlp.engine.trainer import Trainer
 from fastmlp.errors import DivergenceError
 from fastmlp.losses import Custom
 from fastmlp.network import MLP
 from fastmlp.rows import Targets
-from fastmlp.runs import RunState
+from fastmlp.runs import Position, RunState
 from fastmlp.schedules import Rate, rates
 from fastmlp.training.state import collect, commit, diverged
 
@@ -43,6 +42,8 @@ class Part(NamedTuple):
         Whether the engine is to leave a processor to the thread that makes the next part.
     n_batches : int
         That the epoch has up to its end, at least: the last ones may have no rows.
+    window, first : int
+        How many parts of the epoch, and how many batches, are before it.
 
     Examples
     --------
@@ -61,6 +62,8 @@ class Part(NamedTuple):
     is_last: bool = True
     is_crowded: Callable[[], bool] = bool
     n_batches: int = 0
+    window: int = 0
+    first: int = 0
 
 
 Epoch: TypeAlias = Generator[Part, None, None]
@@ -142,7 +145,9 @@ class Run:
         self.written = any(type(callback) not in ONLY_WATCHING for callback in self.callbacks)
         self.values = self.network._values.copy() if self.written else None
         self.validation = validation
+        self.checkpoints = [one for one in self.callbacks if isinstance(one, Checkpoint) and one.seconds is not None]
         self.waiting = False  # for rows, between two batches
+        self.seconds = 0.0  # that the epoch's batches took, waiting for rows included
 
     def train(self, epochs: Iterable[Epoch]) -> None:
         """Train these epochs."""
@@ -175,20 +180,22 @@ class Run:
         for epoch in epochs:
             if self._stopped():
                 break
-            seconds = self._train_epoch(epoch)
+            self._train_epoch(epoch)
             if not self.trainer.is_over:
                 break
-            self._record(seconds)
+            self._record()
             for callback in self.callbacks:
                 callback.on_epoch_end(self.progress)
             self._load()
 
-    def _train_epoch(self, epoch: Epoch) -> float:
-        """Train an epoch, or as much of it as callbacks want. Return the seconds taken."""
-        before = self.network._snapshot() if self.watched else None  # else an epoch that fails writes nothing
+    def _train_epoch(self, epoch: Epoch) -> None:
+        """Train an epoch, or as much of it as callbacks want."""
+        progress = self.progress
+        # Else an epoch that fails writes nothing.
+        before = (self.network._snapshot(), progress.position) if self.watched or self.checkpoints else None
         try:
             with closing(epoch):
-                seconds = self._run_parts(epoch)
+                self._run_parts(epoch)
             self._keep()
         except KeyboardInterrupt:
             raise
@@ -196,9 +203,9 @@ class Run:
             if self.waiting or (self.trainer.at_cut and not isinstance(error, DivergenceError)):
                 self._keep()  # rows cannot be read, or a loss in Python has failed: the network is as before the batch
             elif before is not None:
-                commit(self.network, *before)
+                commit(self.network, *before[0])
+                progress.position = before[1]
             raise
-        return seconds
 
     def _compute_losses(self, targets: Targets) -> None:
         """Let a loss in Python say what the rows that wait for it cost."""
@@ -209,57 +216,63 @@ class Run:
         assert isinstance(loss, Custom)
         self.trainer.set_losses(*loss.evaluated(logits, targets.given[self.trainer.cut_rows()]))
 
-    def _record(self, seconds: float) -> None:
+    def _record(self) -> None:
         """Add an epoch to the history."""
-        epoch, history = self._judge(seconds), self.progress.history
+        epoch, history = self._judge(), self.progress.history
         history.add({name: epoch[name] for name in history})
 
-    def _judge(self, seconds: float) -> dict[str, float]:
+    def _judge(self) -> dict[str, float]:
         """Return what the epoch took, and what the network is worth after it."""
-        epoch = {"loss": self.cost, "learning_rate": float(self.rates[-1]), "seconds": seconds}
+        epoch = {"loss": self.cost, "learning_rate": float(self.rates[-1]), "seconds": self.seconds}
         if self.validation is not None:
             epoch.update(self.validation.judge(self.network._judged()))
         return epoch
 
-    def _run_parts(self, epoch: Epoch) -> float:
-        """Take the parts of an epoch as they come. Return the seconds taken, waiting included."""
-        seconds = 0.0
+    def _run_parts(self, epoch: Epoch) -> None:
+        """Take the parts of an epoch as they come, from where the run stands in it."""
+        position = self.progress.position
+        self.seconds = position.seconds
         self._choose_rates()
         self.trainer.set_optimizer(self.optimizer, self.rates)
-        start = self.trainer.start_epoch
-        for window in count():
+        while not self._stopped():
             started = time.perf_counter()
             self.waiting = True
             part = next(epoch, None)
             self.waiting = False
             if part is None:
                 break
-            key = draws.epoch_key(self.network.seed, self.state.epoch, window)
-            start(part.rows, part.order, key, is_last=part.is_last, n_batches=part.n_batches)
-            start = self.trainer.continue_epoch
+            key = draws.epoch_key(self.network.seed, self.state.epoch, part.window)
+            self.trainer.start_epoch(
+                part.rows,
+                part.order,
+                key,
+                is_last=part.is_last,
+                n_batches=part.n_batches,
+                first=part.first,
+                batch=position.batch,
+                total_cost=position.total_cost,
+                forms=position.forms,
+            )
             self.progress.n_batches = max(self.progress.n_batches, self.trainer.n_batches)
-            seconds += time.perf_counter() - started + self._run_batches(part)
-            if self._stopped():
-                break
-        return seconds
+            self.seconds += time.perf_counter() - started
+            self._run_batches(part)
+            position = self._position()
 
-    def _run_batches(self, part: Part) -> float:
-        """Take a part's batches in slices; between two of them Python handles signals. Return the seconds taken."""
-        seconds = 0.0
+    def _run_batches(self, part: Part) -> None:
+        """Take a part's batches in slices; between two of them Python handles signals."""
         while self.trainer.batch < self.trainer.n_batches and not self._stopped():
             started = time.perf_counter()
             self.trainer.crowded = part.is_crowded()
             self._run_slice(part.targets)
-            seconds += time.perf_counter() - started
+            self.seconds += time.perf_counter() - started
             if not isfinite(self.cost):
                 raise diverged(f"its loss is {self.cost}", self.trainer, self.state)
-            if self.watched:
+            if self.watched or any(one.is_due for one in self.checkpoints):
                 with suppress(DivergenceError):  # of a parameter: the next cost says so, or the epoch's end
                     self._keep()
             self.progress.batch = self.trainer.batch
             if self.callbacks:
                 self._tell_batches()
-        return seconds
 
     def _run_slice(self, targets: Targets) -> None:
         self.trainer.run()
@@ -290,9 +303,16 @@ class Run:
         if self.trainer.step > self.state.step:
             values, state = collect(self.trainer, self.optimizer.rule, self.state)
             commit(self.network, values, state)
-            self.state = state
+            self.state, self.progress.position = state, self._position()
             if self.written:
                 self.values = self.network._few_rows.read()
+
+    def _position(self) -> Position:
+        """Where in the epoch the engine stands."""
+        trainer = self.trainer
+        if trainer.is_over:
+            return Position()
+        return Position(trainer.batch, trainer.batch_size, trainer.total_cost, self.seconds, trainer.forms)
 
     def _load(self) -> None:
         """Give the engine what callbacks wrote to the network since they met."""

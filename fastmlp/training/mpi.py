@@ -20,7 +20,7 @@ from fastmlp.errors import DivergenceError, RankError
 from fastmlp.losses import loss_of
 from fastmlp.network import MLP
 from fastmlp.rows import Examples, Targets
-from fastmlp.runs import History
+from fastmlp.runs import History, Position
 from fastmlp.schedules import try_rates
 from fastmlp.training.data import Once
 from fastmlp.training.jobs import Job, prepare, train, with_threads
@@ -97,20 +97,23 @@ class SharedRun(Run):
     def _stopped(self) -> bool:
         return self._stop
 
-    def _judge(self, seconds: float) -> dict[str, float]:
+    def _judge(self) -> dict[str, float]:
         """Rank 0's values of the epoch."""
-        epoch: dict[str, float] = self.ranks.gather(super()._judge(seconds) if self.ranks.rank == 0 else None)[0]
+        epoch: dict[str, float] = self.ranks.gather(super()._judge() if self.ranks.rank == 0 else None)[0]
         return epoch
 
-    def _run_parts(self, epoch: Epoch) -> float:
+    def _position(self) -> Position:
+        """An epoch's beginning: within it each rank has running statistics, and it may be parameters, of its own."""
+        return Position()
+
+    def _run_parts(self, epoch: Epoch) -> None:
         own = _examples(self.job).weights
         weights = None if own is None else own[self._order]
         batches = np.arange(len(self._order)) // self.job.batch_size
         self._weights = np.bincount(batches, weights, self.progress.n_batches)
         self._cost, self._own_cost, self._shared = 0.0, 0.0, 0  # and the batches that are in the first one
-        seconds = super()._run_parts(epoch)
+        super()._run_parts(epoch)
         self._meet()
-        return seconds
 
     @property
     def cost(self) -> float:

@@ -41,13 +41,13 @@ def saved_run(path: str, network: MLP, optimizer: Optimizer) -> tuple[MLP, Saved
     return loaded, run
 
 
-def go_on(progress: Progress, loaded: MLP, run: SavedRun) -> None:
-    """Bring network, history, optimizer and callbacks to where the run was.
+def go_on(progress: Progress, loaded: MLP, run: SavedRun, batch_size: int, n: int | None) -> None:
+    """Bring network, history, optimizer and callbacks to where the run was, for batches of n rows, if they are counted.
 
     Raises
     ------
     ValueError
-        Its epochs were judged by other values than those that come.
+        Its epochs were judged by other values than those that come, or it stands within one of other batches.
 
     Examples
     --------
@@ -66,8 +66,16 @@ def go_on(progress: Progress, loaded: MLP, run: SavedRun) -> None:
             f"resume must name a checkpoint of a run with the same validation_data and metrics: its history has "
             f"{', '.join(run.history)}, not {', '.join(history)}"
         )
+    position = run.position
+    if position.batch:
+        where = f"resume goes on within an epoch, after {position.batch} batches of {position.batch_size}"
+        if batch_size != position.batch_size:
+            raise ValueError(f"{where}; batch_size must be that, not {batch_size}")
+        if n is not None and n <= position.batch * batch_size:
+            raise ValueError(f"{where}; X has {n} rows")
     commit(progress.network, loaded._values, loaded._state)
     history.update(run.history)
+    progress.position = position
     for name, value in run.changes.items():
         setattr(progress.optimizer, name, value)
     states: dict[str, list[dict[str, object]]] = {}

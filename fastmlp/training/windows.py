@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
-from itertools import chain, count
+from itertools import chain, count, repeat, starmap
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +94,7 @@ class Windows:
         self.shuffle = shuffle
         self.distortion = distortion
         self.task = network.layer_sizes, network.loss
+        self.batch_size = batch_size
         self.size = stream.window(network.layer_sizes[0], batch_size)
         self.is_reading = False
         self.sample: Examples | None = None  # of the first rows, to be looked at
@@ -109,9 +110,12 @@ class Windows:
         counts = sum(counts_of(found.targets, m, loss) for _, found in ahead(checked_chunks(self.stream, *self.task)))
         return dict(enumerate(balanced(np.asarray(counts)).tolist()))
 
-    def epochs(self, first: int, n: int) -> Generator[Epoch, None, None]:
-        """Yield n epochs from this one on, each of whose first windows is read while the last one before is used."""
-        with closing(ahead(self._all_windows(first, n))) as parts:
+    def epochs(self, first: int, n: int, batches: int = 0) -> Generator[Epoch, None, None]:
+        """Yield n epochs from this one on, each of whose first windows is read while the last one before is used.
+
+        Of the first epoch so many batches are done: it begins with the window that has the next one.
+        """
+        with closing(ahead(self._all_windows(first, n, batches))) as parts:
             for _ in range(n):
                 yield self._parts(parts)
 
@@ -131,11 +135,13 @@ class Windows:
         if loss_of(self.network.loss).targets == "values":
             cautions.about_values(examples.targets.given)
 
-    def _all_windows(self, first: int, n: int) -> Iterator[Part]:
+    def _all_windows(self, first: int, n: int, batches: int) -> Iterator[Part]:
         """What the thread makes, noting when it is at work."""
         try:
             self.is_reading = True
-            for part in chain.from_iterable(self._windows(epoch) for epoch in range(first, first + n)):
+            done = chain([batches], repeat(0))
+            epochs = zip(range(first, first + n), done, strict=False)
+            for part in chain.from_iterable(starmap(self._windows, epochs)):
                 self.is_reading = False
                 yield part
                 self.is_reading = True
@@ -147,13 +153,16 @@ class Windows:
         most = self.network.n_threads
         return self.is_reading and (most is None or most >= threads.available())
 
-    def _windows(self, epoch: int) -> Iterator[Part]:
+    def _windows(self, epoch: int, batches: int) -> Iterator[Part]:
+        """The windows of an epoch of which so many batches are done."""
         if self.kept is not None:
             yield self.kept._replace(order=self._order_of_rows(self.kept.rows.n, epoch, 0))
             return
+        per_window = self.size // self.batch_size
         chunks = self._chunks(epoch)
-        left = next(chunks, None)
-        for window in count():
+        first = batches // per_window
+        left = self._pass_over(chunks, first * self.size)
+        for window in count(first):
             if left is None:
                 return
             examples, left = self._fill(chunks, left)
@@ -163,10 +172,28 @@ class Windows:
             if not rows.listed:  # they are read where they lie
                 self.room = None
             order = self._order_of_rows(rows.n, epoch, window)
-            part = Part(rows, examples.targets, order, left is None, self._is_crowded)
+            part = Part(
+                rows,
+                examples.targets,
+                order,
+                is_last=left is None,
+                is_crowded=self._is_crowded,
+                window=window,
+                first=window * per_window,
+            )
             if window == 0 and part.is_last and self.stream.is_fixed:
                 self.kept = part
             yield part
+
+    def _pass_over(self, chunks: Iterator[Examples], n: int) -> Examples | None:
+        """Take n rows that nothing is learned from; return those that are left of the chunk, or the next one."""
+        left = next(chunks, None)
+        while left is not None and n >= len(left.rows):
+            n -= len(left.rows)
+            left = next(chunks, None)
+        if left is None:
+            raise ValueError("resume names a checkpoint within an epoch of more rows than the stream has")
+        return left.part(n, len(left.rows)) if n else left
 
     def _order_of_rows(self, n: int, epoch: int, window: int) -> NDArray[np.int64]:
         order = np.arange(n)
