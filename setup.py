@@ -34,6 +34,8 @@ elif ARM:
 
 SOURCES = [str(path) for path in sorted(Path("src").rglob("*.[ch]"))]
 HEADERS = [path for path in SOURCES if path.endswith(".h")]
+# What Cython puts into each module that has memoryviews, 100 KB, is in this one instead.
+SHARED = Path("fastmlp", "engine", "_shared")
 
 
 def library(name, sources, flags):
@@ -112,6 +114,7 @@ def extension(path):
         [str(path)],
         include_dirs=["src", "fastmlp/engine"],
         depends=[*SOURCES, "fastmlp/engine/rendezvous.h"],
+        extra_link_args=["-Wl,-s"] if platform.system() == "Linux" else [],  # no names of functions: 250 KB
         # Cython's own output: -O3 would only make it larger.
         extra_compile_args=["-O2", "-g0", "-ffp-contract=fast", "-Wno-unused-function"],
     )
@@ -119,6 +122,9 @@ def extension(path):
 
 setup(
     libraries=LIBRARIES,
-    ext_modules=cythonize([extension(path) for path in sorted(Path("fastmlp").rglob("*.pyx"))]),
+    ext_modules=cythonize(
+        [extension(SHARED.with_suffix(".c")), *map(extension, sorted(Path("fastmlp").rglob("*.pyx")))],
+        shared_utility_qualified_name=".".join(SHARED.parts),
+    ),
     cmdclass={"build_clib": BuildLibraries, "build_ext": BuildExtensions},
 )

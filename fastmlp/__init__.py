@@ -20,7 +20,7 @@ except ImportError as error:
 
     refuse_import(error)
 
-from fastmlp import augment, callbacks, kernels, losses, recipes, schedules, training
+from fastmlp import augment, callbacks, kernels, losses, schedules, training
 from fastmlp.config import __version__ as __version__
 from fastmlp.config import show_config
 from fastmlp.datasets import load_mnist
@@ -47,7 +47,6 @@ __all__ = [
     "load",
     "load_mnist",
     "losses",
-    "recipes",
     "schedules",
     "show_config",
     "training",
@@ -56,7 +55,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import what few need when it is first asked for."""
-    if name in ("images", "plots", "sklearn"):
+    if name in ("images", "plots", "recipes", "sklearn"):
         return importlib.import_module(f"fastmlp.{name}")
     if name in ("MLPClassifier", "MLPRegressor"):
         return getattr(importlib.import_module("fastmlp.sklearn"), name)

@@ -7,10 +7,12 @@ import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["CHUNK_BYTES", "Chunk", "Source", "source_of"]
 
@@ -87,6 +89,8 @@ def source_of(chunks: Any, y: Any, weight: Any, *, columns: Sequence[str] | None
     True
     """
     if isinstance(chunks, (str, bytes, os.PathLike)):
+        from pathlib import Path  # noqa: PLC0415 - 5 ms, which only a file is worth
+
         return _Parquet(Path(os.fsdecode(chunks)), y, weight, columns, chunk_rows)
     if hasattr(chunks, "partitions") and hasattr(chunks, "columns"):
         return _DaskFrame(chunks, y, weight, columns)

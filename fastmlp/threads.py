@@ -3,7 +3,6 @@
 import functools
 import os
 import sys
-import threading
 
 from fastmlp.engine.table import OPENMP
 from fastmlp.engine.team import forked
@@ -83,6 +82,8 @@ def choose(n_threads: int | None, seconds: float) -> int:
 
 def _startable(n: int) -> int:
     """Return how many of n threads the system grants. OpenMP ends the process where it gets fewer than it asks for."""
+    import threading  # noqa: PLC0415 - 2 ms, which one thread need not wait for
+
     done = threading.Event()
     others = [threading.Thread(target=done.wait) for _ in range(n - 1)]
     granted = 1

@@ -22,9 +22,11 @@ with warnings.catch_warnings():
     MODULES = ["fastmlp", *(info.name for info in pkgutil.walk_packages(fastmlp.__path__, "fastmlp."))]
 # Importing this one runs the command.
 MODULES.remove("fastmlp.__main__")
+MODULES.remove("fastmlp.engine._shared")  # Cython's own
 # What some commands and files need, and what only extras need.
 HEAVY = {
     *("argparse", "dataclasses", "gzip", "hashlib", "json", "logging", "multiprocessing", "pickle", "tempfile", "zlib"),
+    *("pathlib", "queue", "threading", "traceback", "urllib"),
     *("safetensors", "tqdm", "matplotlib", "pandas", "PIL", "scipy", "sklearn", "torch", "numpy.ma"),
 }
 
@@ -163,7 +165,7 @@ def test_the_names_a_user_types():
 
 def test_modules_that_few_need_are_attributes_too(run_python):
     pytest.importorskip("matplotlib", reason="plots need it")
-    program = "import fastmlp\nprint(fastmlp.images.prepare, fastmlp.plots.write_all, fastmlp.training.fit)"
+    program = "import fastmlp\nprint(fastmlp.images.prepare, fastmlp.plots.write_all, fastmlp.recipes.train)"
     result = run_python(["-c", program])  # an old matplotlib is warned of by what it stands on
     assert (result.returncode, result.stderr) == (0, "")
     with pytest.raises(AttributeError, match="module 'fastmlp' has no attribute 'image'"):

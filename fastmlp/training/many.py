@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from queue import SimpleQueue
-from threading import Thread
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -130,6 +127,8 @@ def _arguments_of_each(arguments: dict[str, Any], count: int) -> list[dict[str, 
             raise ValueError(f"{name} must be one, or a list of one for each of the {count} networks; not {len(value)}")
     values = {**known, **arguments}
     own = [{name: one[i] if isinstance(one, list) else one for name, one in values.items()} for i in range(count)]
+    import copy  # noqa: PLC0415 - with queue, below: 2 ms, which only many networks are worth
+
     return [{**one, "optimizer": copy.copy(one["optimizer"])} for one in own]
 
 
@@ -153,6 +152,9 @@ def _naming(i: int) -> Iterator[None]:
 
 def _train_in_threads(jobs: list[Job], n_threads: int, verbose: bool) -> dict[int, Exception]:
     """Train all, as many at once as there are threads. Return what went wrong, by the numbers of the jobs."""
+    from queue import SimpleQueue  # noqa: PLC0415
+    from threading import Thread  # noqa: PLC0415
+
     rows: list[Rows] = []
     for job in jobs:
         rows.append(engine_rows(job, rows))

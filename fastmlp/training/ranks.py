@@ -6,7 +6,6 @@ import os
 import pickle
 import sys
 import time
-import traceback
 from typing import Any, NoReturn, Protocol, TypeVar
 
 import numpy as np
@@ -146,6 +145,8 @@ class Ranks:
     def fail(self, error: BaseException) -> NoReturn:
         """End all ranks because of an error that the others do not know of, and wait for."""
         if not isinstance(error, KeyboardInterrupt):
+            import traceback  # noqa: PLC0415 - for what only a rank that fails needs
+
             traceback.print_exception(type(error), error, error.__traceback__)
         self._end(f"failed: {type(error).__name__}: {error}")
 
