@@ -312,7 +312,8 @@ class Run:
         trainer = self.trainer
         if trainer.is_over:
             return Position()
-        return Position(trainer.batch, trainer.batch_size, trainer.total_cost, self.seconds, trainer.forms)
+        total_cost = trainer.cost_before if trainer.at_cut else trainer.total_cost  # of whole batches
+        return Position(trainer.batch, trainer.batch_size, total_cost, self.seconds, trainer.forms)
 
     def _load(self) -> None:
         """Give the engine what callbacks wrote to the network since they met."""

@@ -178,6 +178,29 @@ def test_where_training_ends_within_an_epoch(callback, tmp_path, state):
     assert state(resumed) == state(whole)
 
 
+def test_where_a_loss_of_python_fails(tmp_path, state):
+    """In the second part of a batch: its first part is in no cost."""
+    calls, rows = [], (np.repeat(X, 20, axis=0), np.repeat(Y, 20))
+
+    def fails(logits, targets):
+        calls.append(len(targets))
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return (logits**2).mean(axis=1), 2 * logits / logits.shape[1]
+
+    def net():
+        return MLP((36, 20000, 3), loss=Custom(fails), n_threads=1)
+
+    path, options = tmp_path / "run", {"epochs": 1, "batch_size": 600, "shuffle": False, "rows": rows}
+    stopped, whole, resumed = net(), net(), net()
+    with pytest.raises(KeyboardInterrupt):
+        fit(stopped, Checkpoint(path, seconds=1000), **options)
+    assert calls[:2] == [200, 200]
+    expected = fit(whole, **options)
+    assert without_seconds(fit(resumed, resume=path, **options)) == without_seconds(expected)
+    assert state(resumed) == state(whole)
+
+
 def test_where_rows_cannot_be_read(tmp_path, state):
     class Lost(Exception):  # noqa: N818
         pass
