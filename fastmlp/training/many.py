@@ -118,6 +118,8 @@ def _checked_networks(networks: object) -> list[MLP]:
 
 def _arguments_of_each(arguments: dict[str, Any], count: int) -> list[dict[str, Any]]:
     """The keyword arguments of `prepare` for each network: an argument that is a list has one for each."""
+    import copy  # noqa: PLC0415 - with queue, below: 2 ms, which only many networks are worth
+
     known = {**defaults(), "verbose": False, "rows": None}
     for name, value in arguments.items():
         if name not in known:
@@ -127,8 +129,6 @@ def _arguments_of_each(arguments: dict[str, Any], count: int) -> list[dict[str, 
             raise ValueError(f"{name} must be one, or a list of one for each of the {count} networks; not {len(value)}")
     values = {**known, **arguments}
     own = [{name: one[i] if isinstance(one, list) else one for name, one in values.items()} for i in range(count)]
-    import copy  # noqa: PLC0415 - with queue, below: 2 ms, which only many networks are worth
-
     return [{**one, "optimizer": copy.copy(one["optimizer"])} for one in own]
 
 

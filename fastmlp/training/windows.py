@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
-from itertools import chain, count, repeat, starmap
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,12 +139,11 @@ class Windows:
         """What the thread makes, noting when it is at work."""
         try:
             self.is_reading = True
-            done = chain([batches], repeat(0))
-            epochs = zip(range(first, first + n), done, strict=False)
-            for part in chain.from_iterable(starmap(self._windows, epochs)):
-                self.is_reading = False
-                yield part
-                self.is_reading = True
+            for epoch in range(first, first + n):
+                for part in self._windows(epoch, batches if epoch == first else 0):
+                    self.is_reading = False
+                    yield part
+                    self.is_reading = True
         finally:
             self.is_reading = False
 

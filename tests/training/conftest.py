@@ -33,6 +33,10 @@ def _bits(value):
     return tuple(map(_bits, value)) if isinstance(value, (tuple, list)) else value
 
 
+def _without_seconds(history):
+    return {name: values for name, values in history.items() if name != "seconds"}
+
+
 @pytest.fixture(scope="session")
 def blobs():
     """Return blobs(n, k, m, seed)."""
@@ -49,3 +53,9 @@ def digits():
 def state():
     """Return state(net)."""
     return _state
+
+
+@pytest.fixture(scope="session")
+def without_seconds():
+    """Return without_seconds(history): what must be the same in two runs of a job."""
+    return _without_seconds

@@ -59,10 +59,6 @@ def network(n_threads=1, **options):
     return MLP((5, 70, 3), n_threads=n_threads, **options)
 
 
-def without_seconds(history):
-    return {name: values for name, values in history.items() if name != "seconds"}
-
-
 JOBS = {
     "adam": lambda: {"optimizer": Adam(0.01)},
     "momentum": lambda: {"optimizer": SGD(0.1, 0.9, nesterov=True, clip_norm=0.5), "shuffle": False},
@@ -78,7 +74,7 @@ JOBS = {
 
 @pytest.mark.parametrize("job", JOBS)
 @pytest.mark.parametrize(("epoch", "occasion"), [(1, "on_epoch_end"), (5, "on_epoch_end"), (4, "on_batches")])
-def test_the_same_bits_as_a_run_that_was_never_stopped(tmp_path, job, epoch, occasion, state):
+def test_the_same_bits_as_a_run_that_was_never_stopped(tmp_path, job, epoch, occasion, *, state, without_seconds):
     path = str(tmp_path / "run")
     whole, stopped, resumed = network(), network(), network()
     expected = fit(whole, **JOBS[job]())

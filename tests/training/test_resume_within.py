@@ -58,10 +58,6 @@ def fit(net, *callbacks, rows=(X, Y), **options):
     return net.fit(*rows, callbacks=callbacks, **options)
 
 
-def without_seconds(history):
-    return {name: values for name, values in history.items() if name != "seconds"}
-
-
 def windows():
     return Stream(X, Y, chunk_rows=7, window_rows=32)
 
@@ -89,7 +85,7 @@ NETS = {
 
 
 @pytest.mark.parametrize(("job", "net"), [*((job, "plain") for job in JOBS), *(("windows", net) for net in NETS)])
-def test_the_same_bits_as_a_run_that_was_never_stopped(job, net, files, tmp_path, state):
+def test_the_same_bits_as_a_run_that_was_never_stopped(job, net, files, tmp_path, *, state, without_seconds):
     whole, written = network(**NETS[net]), network(**NETS[net])
     expected = fit(whole, **JOBS[job]())
     history = fit(written, Checkpoint(tmp_path / "run", seconds=0), **JOBS[job]())
@@ -178,7 +174,7 @@ def test_where_training_ends_within_an_epoch(callback, tmp_path, state):
     assert state(resumed) == state(whole)
 
 
-def test_where_a_loss_of_python_fails(tmp_path, state):
+def test_where_a_loss_of_python_fails(tmp_path, state, without_seconds):
     """In the second part of a batch: its first part is in no cost."""
     calls, rows = [], (np.repeat(X, 20, axis=0), np.repeat(Y, 20))
 
