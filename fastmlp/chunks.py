@@ -51,6 +51,8 @@ def checked_chunks(
             first = first or found
             _require_alike(found, first)
         n += len(found.rows)
+        if stream.n is not None and n > stream.n:
+            raise ValueError(f"X must have {stream.n} rows; the stream has {n} up to the end of {chunk.name}, or more")
         yield chunk.name, found
     if n != stream.n and (stream.n is not None or n == 0):
         raise ValueError(f"X must have {stream.n or 'at least 1'} rows; the stream has {n}")

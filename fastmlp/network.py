@@ -433,8 +433,8 @@ class MLP:
             this one goes on to the same bits.
         communicator : mpi4py.MPI.Comm or None, default None
             Of the processes, the ranks, that train this network together, as `mpi4py.MPI.COMM_WORLD`; all of them call
-            `fit`. Each has its share of the rows for X, y and `sample_weight`, or none; `batch_size` are a rank's rows
-            of a step. What they come to are, to rounding, the parameters of one process with all their rows, rank
+            `fit`. Each has its share of the rows for X, y and `sample_weight`, or none; or a stream of it, which knows
+            its `n`: `Stream.share` gives one. `batch_size` are a rank's rows of a step. What they come to are, to rounding, the parameters of one process with all their rows, rank
             after rank, whose batches are those of the ranks together. With `batch_norm` each rank normalises by its own
             rows; the running statistics are the ranks' mean, after each epoch. Shuffled is each rank's share. Rank 0
             judges by `validation_data`, prints, writes, and reads `resume`: the others' files and data are ignored. All

@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["CHUNK_BYTES", "Chunk", "Source", "source_of"]
+__all__ = ["CHUNK_BYTES", "Chunk", "Share", "Source", "source_of"]
 
 # Of rows as float32: large enough that a disk reads them at full speed, small enough to stay in a cache until they are
 # checked and copied.
@@ -51,10 +51,9 @@ class Source:
 
     Attributes
     ----------
-    n : int or None
-        Rows, where that is known.
-    n_chunks : int or None
-        Chunks that may be read in any order; None where they only come one after the other.
+    sizes : sequence of float, or None
+        Rows of each chunk, where these may be read in any order: NaN of one that is not counted. None where they only
+        come one after the other.
     one_shot : bool
         Whether it can be read only once.
     is_fixed : bool
@@ -69,14 +68,48 @@ class Source:
     ['rows 4 to 4', 'rows 0 to 1']
     """
 
-    n: int | None = None
-    n_chunks: int | None = None
+    sizes: Sequence[float] | None = None
     one_shot = False
     is_fixed = True
+
+    @property
+    def n(self) -> int | None:
+        """Rows, where they are counted."""
+        n = math.nan if self.sizes is None else sum(self.sizes)
+        return None if math.isnan(n) else int(n)
+
+    @property
+    def n_chunks(self) -> int | None:
+        """Chunks that may be read in any order; None where they only come one after the other."""
+        return None if self.sizes is None else len(self.sizes)
 
     def read(self, order: Sequence[int] | None) -> Iterator[Chunk]:
         """Yield the chunks in this order; None where they have no other than their own."""
         raise NotImplementedError
+
+
+class Share(Source):
+    """One of so many parts of a source: every `parts`-th of its chunks, from number `part` on.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp.sources import Share, source_of
+    >>> source = source_of(np.eye(5), np.arange(5), None, columns=None, chunk_rows=2)
+    >>> share = Share(source, part=0, parts=2)
+    >>> share.n, [chunk.name for chunk in share.read([0, 1])]
+    (3, ['rows 0 to 1', 'rows 4 to 4'])
+    """
+
+    def __init__(self, source: Source, part: int, parts: int) -> None:
+        if source.sizes is None:
+            raise TypeError("chunks that only come one after the other have no shares; a function can yield a rank's")
+        self.source, self.is_fixed = source, source.is_fixed
+        self.numbers, self.sizes = range(part, len(source.sizes), parts), source.sizes[part::parts]
+
+    def read(self, order: Sequence[int] | None) -> Iterator[Chunk]:
+        """Yield these of its chunks."""
+        return self.source.read([self.numbers[i] for i in order or ()])
 
 
 def source_of(chunks: Any, y: Any, weight: Any, *, columns: Sequence[str] | None, chunk_rows: int | None) -> Source:
@@ -88,6 +121,8 @@ def source_of(chunks: Any, y: Any, weight: Any, *, columns: Sequence[str] | None
     >>> source_of(lambda: iter([([[1, 2]], [0])]), None, None, columns=None, chunk_rows=None).n_chunks is None
     True
     """
+    if isinstance(chunks, Source):
+        return chunks
     if isinstance(chunks, (str, bytes, os.PathLike)):
         from pathlib import Path  # noqa: PLC0415 - 5 ms, which only a file is worth
 
@@ -115,20 +150,21 @@ class _Arrays(Source):
 
     def __init__(self, X: Any, y: Any, weight: Any, chunk_rows: int | None) -> None:
         self.arrays = X, *(None if array is None else _sliceable(array) for array in (y, weight))
-        self.n = X.shape[0]
+        n = X.shape[0]
         for name, array in zip(("y", "sample_weight"), self.arrays[1:], strict=True):
-            if array is not None and array.shape[:1] != (self.n,):
-                raise ValueError(f"{name} must have a row for each row of X, {self.n}; it has shape {array.shape}")
+            if array is not None and array.shape[:1] != (n,):
+                raise ValueError(f"{name} must have a row for each row of X, {n}; it has shape {array.shape}")
         self.chunk_rows = chunk_rows or max(1, CHUNK_BYTES // (4 * max(1, math.prod(X.shape[1:]))))
-        self.n_chunks = -(-X.shape[0] // self.chunk_rows)
+        self.sizes = [min(self.chunk_rows, n - first) for first in range(0, n, self.chunk_rows)]
 
     def read(self, order: Sequence[int] | None) -> Iterator[Chunk]:
         file = _MappedFile(self.arrays[0])
-        places = [slice(i * self.chunk_rows, (i + 1) * self.chunk_rows) for i in order or ()]
+        n = self.arrays[0].shape[0]
+        places = [slice(i * self.chunk_rows, min(n, (i + 1) * self.chunk_rows)) for i in order or ()]
         for here in places[:DEPTH]:
             file.expect(here)
         for here, later in zip_longest(places, places[DEPTH:]):
-            name = f"rows {here.start} to {min(here.stop, self.n or 0) - 1}"
+            name = f"rows {here.start} to {here.stop - 1}"
             file.require(here, name)
             if later is not None:
                 file.expect(later)
@@ -188,8 +224,7 @@ class _Iterable(Source):
         self.one_shot = isinstance(chunks, Iterator)
         self.spent = False
         if isinstance(chunks, (list, tuple)):
-            self.n_chunks = len(chunks)
-            self.n = sum(_chunk(i, chunk).n for i, chunk in enumerate(chunks))
+            self.sizes = [_chunk(i, chunk).n for i, chunk in enumerate(chunks)]
 
     def read(self, order: Sequence[int] | None) -> Iterator[Chunk]:
         if self.spent:
@@ -226,8 +261,7 @@ class _Parquet(Source):
         for file in files:
             self._require_columns(file)
         self.groups = [(file, i, metadata[file]) for file in files for i in range(metadata[file].num_row_groups)]
-        self.n_chunks = len(self.groups)
-        self.n = sum(found.num_rows for found in metadata.values())
+        self.sizes = [found.row_group(i).num_rows for _, i, found in self.groups]
         self.chunk_rows = chunk_rows or max(1, CHUNK_BYTES // (4 * max(1, len(self.names.X))))
 
     def read(self, order: Sequence[int] | None) -> Iterator[Chunk]:
@@ -318,8 +352,7 @@ class _DaskArray(Source):
             if array is not None and getattr(array, "numblocks", (0,))[0] != X.numblocks[0]:
                 raise ValueError(f"{name} must be a Dask array in as many blocks of rows as X, {X.numblocks[0]}")
         self.arrays = X, y, weight
-        self.n_chunks = X.numblocks[0]
-        self.n = None if math.isnan(X.shape[0]) else X.shape[0]
+        self.sizes = X.chunks[0]
 
     def read(self, order: Sequence[int] | None) -> Iterator[Chunk]:
         from dask.base import compute  # noqa: PLC0415 - who has such an array has it
@@ -334,7 +367,7 @@ class _DaskFrame(Source):
     def __init__(self, frame: Any, y: Any, weight: Any, columns: Sequence[str] | None) -> None:
         self.frame = frame
         self.names = _names(frame.columns, y, weight, columns, "the data frame")
-        self.n_chunks = frame.npartitions
+        self.sizes = [math.nan] * frame.npartitions
 
     def read(self, order: Sequence[int] | None) -> Iterator[Chunk]:
         for i in order or ():

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fastmlp import checks
-from fastmlp.sources import Chunk, source_of
+from fastmlp.sources import Chunk, Share, source_of
 
 __all__ = ["Stream", "ahead", "as_stream"]
 
@@ -153,6 +153,33 @@ class Stream:
         whole = None if self.n_chunks is None else range(self.n_chunks)
         for chunk in self._source.read(whole if order is None else order):
             yield chunk if self.scale is None else chunk._replace(X=_scaled(chunk.X, self.scale))
+
+    def share(self, part: int, parts: int) -> Stream:
+        """Return one of so many parts of the stream, for one of as many ranks: every `parts`-th chunk, from `part` on.
+
+        Parameters
+        ----------
+        part : int
+            From 0 to ``parts - 1``.
+        parts : int
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument is not as described; or the chunks only come one after the other, as those of a function do.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastmlp.rows import Stream
+        >>> stream = Stream(np.eye(5), np.arange(5), chunk_rows=1)
+        >>> [[int(y[0]) for _, y in stream.share(rank, 2)] for rank in (0, 1)]
+        [[0, 2, 4], [1, 3]]
+        """
+        parts = checks.integer("parts", parts, least=1)
+        if checks.integer("part", part, least=0) >= parts:
+            raise ValueError(f"part must be below parts, {parts}, not {part}")
+        return Stream(Share(self._source, part, parts), scale=self.scale, window_rows=self.window_rows)
 
     def window(self, k: int, batch_size: int) -> int:
         """Return how many rows of k values a window has, for batches of that many."""

@@ -88,6 +88,25 @@ def test_one_that_fails_is_named(joblib, data):
         trained_there(joblib, data, optimizer=[Adam(), Adam(), fastmlp.SGD(1e30), Adam()])
 
 
+def test_incremental_of_dask_ml(joblib, data):
+    wrappers = pytest.importorskip("dask_ml.wrappers", reason="dask_ml is missing: pip install dask-ml")
+    from dask import array  # noqa: PLC0415 - an extra
+
+    from fastmlp.sklearn import MLPClassifier  # noqa: PLC0415 - an extra
+
+    X, y = data
+    here = MLPClassifier((20,), random_state=0)
+    there = wrappers.Incremental(MLPClassifier((20,), random_state=0), scoring="accuracy", shuffle_blocks=False)
+    chunks = array.from_array(X, chunks=(100, -1)), array.from_array(y, chunks=100)
+    for _ in range(3):
+        there.partial_fit(*chunks, classes=[0, 1, 2])
+        for i in range(0, 300, 100):
+            here.partial_fit(X[i : i + 100], y[i : i + 100], classes=[0, 1, 2])
+    for own, other in zip(here.coefs_, there.estimator_.coefs_, strict=True):
+        np.testing.assert_array_equal(own, other)
+    np.testing.assert_array_equal(there.predict(chunks[0]).compute(), here.predict(X))
+
+
 def test_a_grid_search_of_scikit_learn(joblib, data):
     model_selection = pytest.importorskip("sklearn.model_selection")
     from fastmlp.sklearn import MLPClassifier  # noqa: PLC0415 - an extra

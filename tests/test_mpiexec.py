@@ -117,6 +117,22 @@ def test_averages_now_and_then(mpiexec):
     assert result.returncode == 0, result.stderr
 
 
+def test_shares_of_a_file_that_is_read_in_windows(mpiexec, tmp_path):
+    names = {"np": np}
+    exec(DATA, names)
+    np.save(tmp_path / "X.npy", names["X"])
+    program = f"""
+mapped = np.load({str(tmp_path / "X.npy")!r}, mmap_mode="r")
+stream = fastmlp.rows.Stream(mapped, y, chunk_rows=5, window_rows=16).share(rank, size)
+net = fastmlp.MLP((70, 17, 10), dropout=0.2)
+net.fit(stream, epochs=5, batch_size=8, communicator=comm, verbose=False)
+assert net.history.loss[-1] < net.history.loss[0]
+assert len(set(comm.allgather(hashlib.md5(net._values.tobytes()).hexdigest()))) == 1
+"""
+    result = mpiexec(3, FIT + program)
+    assert result.returncode == 0, result.stderr
+
+
 ENDS = {
     "raises": (
         "raise ZeroDivisionError('of mine')",

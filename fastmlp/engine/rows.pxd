@@ -28,7 +28,7 @@ cdef class Rows:
     cdef Py_ssize_t n_entries
     cdef const int64_t[::1] labels
     cdef const float[:, ::1] targets
-    cdef const float[::1] weights
+    cdef readonly const float[::1] weights
     cdef list_sparse(self, const int64_t[::1] begin, const int32_t[::1] columns, const float[::1] values)
     cdef share(self, Rows other)
     cdef start_lists(self, Py_ssize_t room)

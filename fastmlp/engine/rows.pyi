@@ -11,6 +11,7 @@ class Rows:
     listed: bool
     masked: bool
     made: bool
+    weights: memoryview | None
     def __init__(
         self,
         X: Any,

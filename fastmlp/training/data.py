@@ -106,7 +106,13 @@ def checked_data(
         assert stream is not None
         _require_readable(stream, epochs)
         windows = Windows(
-            network, stream, batch_size, shuffle=shuffle, class_weight=class_weight, distortion=distortion
+            network,
+            stream,
+            batch_size,
+            shuffle=shuffle,
+            class_weight=class_weight,
+            distortion=distortion,
+            cautious=cautious,
         )
         return Data(windows, None, validation, distortion)
     *arrays, own = shaped

@@ -271,7 +271,8 @@ def _epochs(job: Job, rows: Rows | None, epoch: int, n: int) -> Generator[Epoch,
     """Return n epochs from this one on."""
     data = job.data
     if isinstance(data.examples, Windows):
-        return data.examples.epochs(epoch, n, job.progress.position.batch)
+        batches = job.progress.position.batch
+        return data.examples.epochs(epoch, n, batches, part=job.part, first_row=job.first)
     assert rows is not None
     chosen = data.chosen
     found = islice(orders(data.n or 0, job.progress.network.seed, epoch, job.shuffle, job.part), n)

@@ -6,6 +6,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,13 +20,13 @@ from fastmlp.class_weights import balanced, counts_of, weights_of_rows
 from fastmlp.errors import DivergenceError, RankError
 from fastmlp.losses import loss_of
 from fastmlp.network import MLP
-from fastmlp.rows import Examples, Targets
+from fastmlp.rows import Stream, Targets
 from fastmlp.runs import History, Position
 from fastmlp.schedules import try_rates
-from fastmlp.training.data import Once
 from fastmlp.training.jobs import Job, prepare, train, with_threads
 from fastmlp.training.loop import Epoch, Run
 from fastmlp.training.ranks import Communicator, Ranks
+from fastmlp.training.windows import Windows
 
 __all__ = ["SharedRun", "fit"]
 
@@ -73,15 +74,26 @@ class SharedRun(Run):
     # -- Epochs
 
     def train(self, epochs: Iterable[Epoch]) -> None:
-        """Train these epochs of this rank's rows, of one part each."""
+        """Train these epochs of this rank's rows."""
         super().train(self._agreeing(epochs))
 
     def _agreeing(self, epochs: Iterable[Epoch]) -> Iterator[Epoch]:
         self._agree()
-        for (part,) in epochs:
-            self._order = part.order
-            yield (only for only in [part])
+        for epoch in epochs:
+            yield self._weighed(epoch)
             self._agree()
+
+    def _weighed(self, epoch: Epoch) -> Epoch:
+        """An epoch of as many batches as that of the rank with the most; of each part note its batches' weights."""
+        self._weights = np.zeros(0)
+        with closing(epoch):
+            for part in epoch:
+                weights = None if part.rows.weights is None else np.asarray(part.rows.weights)[part.order]
+                batches = np.arange(len(part.order)) // self.job.batch_size
+                n_batches = self.progress.n_batches if part.is_last else 0
+                found = np.bincount(batches, weights, max(0, n_batches - part.first))
+                self._weights = np.concatenate([self._weights, found])
+                yield part._replace(n_batches=n_batches)
 
     def _agree(self) -> None:
         """See that all ranks have the same parameters, and whether all go on."""
@@ -102,15 +114,12 @@ class SharedRun(Run):
         epoch: dict[str, float] = self.ranks.gather(super()._judge() if self.ranks.rank == 0 else None)[0]
         return epoch
 
-    def _position(self) -> Position:
-        """An epoch's beginning: within it each rank has running statistics, and it may be parameters, of its own."""
-        return Position()
+    def _keep(self) -> None:
+        super()._keep()
+        # Within an epoch each rank has running statistics, and it may be parameters, of its own.
+        self.progress.position = Position()
 
     def _run_parts(self, epoch: Epoch) -> None:
-        own = _examples(self.job).weights
-        weights = None if own is None else own[self._order]
-        batches = np.arange(len(self._order)) // self.job.batch_size
-        self._weights = np.bincount(batches, weights, self.progress.n_batches)
         self._cost, self._own_cost, self._shared = 0.0, 0.0, 0  # and the batches that are in the first one
         super()._run_parts(epoch)
         self._meet()
@@ -131,7 +140,7 @@ class SharedRun(Run):
             else:
                 self._compute_losses(targets)
             trainer.run()
-        if self.sync_every > 1 and (trainer.batch % self.sync_every == 0 or trainer.batch == trainer.n_batches):
+        if self.sync_every > 1 and (trainer.batch % self.sync_every == 0 or trainer.is_over):
             self._share_parameters()
 
     def _compute_losses(self, targets: Targets) -> None:
@@ -279,22 +288,31 @@ def _agreed(ranks: Ranks, network: MLP, X: Any, y: Any, arguments: dict[str, Any
     _require_same([one.arguments for one in everybody])
     if not any(one.n for one in everybody):
         raise ValueError("X must have at least one row on one of the ranks")
+    saved = everybody[0].saved
+    if saved is not None and saved[1].position.batch:
+        raise ValueError("resume must name a checkpoint of the end of an epoch, with several ranks; this is within one")
     progress = job.progress
     progress.n_batches = max(one.n_batches for one in everybody)
     try_rates(progress.optimizer.learning_rate, progress.epochs * progress.n_batches)
     progress.history.clear()
     progress.history.update({name: [] for name in everybody[0].columns})
-    examples = _examples(job)
     if said.counts is not None and said.n:
-        table = dict(enumerate(balanced(sum(one.counts for one in everybody)).tolist()))
-        weights = weights_of_rows(table, examples.targets, network.layer_sizes[-1], network.loss, examples.weights)
-        examples = examples._replace(weights=weights)
+        job = _balanced(job, sum(one.counts for one in everybody))
     first = sum(one.n for one in everybody[: ranks.rank])
     beside = [one for one in everybody if one.host == said.host and one.cpus & said.cpus]
-    job = job._replace(
-        data=job.data._replace(examples=examples), part=ranks.rank, first=first, saved=everybody[0].saved
-    )
+    job = job._replace(part=ranks.rank, first=first, saved=saved)
     return job, max(1, threads.available() // len(beside))
+
+
+def _balanced(job: Job, counts: NDArray[np.int64]) -> Job:
+    """A job whose rows are weighed so that all classes, of so many rows on all ranks, weigh the same."""
+    network, examples = job.progress.network, job.data.examples
+    table = dict(enumerate(balanced(counts).tolist()))
+    if isinstance(examples, Windows):
+        examples.class_weight = table
+        return job
+    weights = weights_of_rows(table, examples.targets, network.layer_sizes[-1], network.loss, examples.weights)
+    return job._replace(data=job.data._replace(examples=examples._replace(weights=weights)))
 
 
 def _own_job(rank: int, network: MLP, X: Any, y: Any, arguments: dict[str, Any]) -> Job:
@@ -306,17 +324,17 @@ def _own_job(rank: int, network: MLP, X: Any, y: Any, arguments: dict[str, Any])
     if isinstance(arguments["class_weight"], str):
         checks.one_of("class_weight", arguments["class_weight"], ("balanced",))
         arguments["class_weight"] = None  # which all ranks' rows decide
-    n = X.shape[0] if hasattr(X, "shape") else len(X)
+    n = X.n if isinstance(X, Stream) else X.shape[0] if hasattr(X, "shape") else len(X)
+    if n is None:
+        raise ValueError("n must be given, Stream(chunks, n=...), with several ranks: they take as many steps")
     if n > 0:
-        return prepare(network, X, y, **arguments, once=Once(), cautious=False)
-    if len(y):
+        return prepare(network, X, y, **arguments, cautious=False)
+    if y is not None and len(y):
         raise ValueError(f"y must have a row for each row of X, which has none; it has {len(y)}")
     k, m, loss = network.layer_sizes[0], network.layer_sizes[-1], loss_of(network.loss)
     values = np.zeros(1, int) if loss.targets == "classes" else np.zeros((1, m // loss.outputs_a_target))
     arguments |= {"class_weight": None, "sample_weight": None}
-    job = prepare(
-        network, np.zeros((2, k), np.float32), np.repeat(values, 2, axis=0), **arguments, once=Once(), cautious=False
-    )
+    job = prepare(network, np.zeros((2, k), np.float32), np.repeat(values, 2, axis=0), **arguments, cautious=False)
     return job._replace(data=job.data._replace(chosen=np.empty(0, np.int64)))
 
 
@@ -334,15 +352,12 @@ def _say(job: Job, arguments: dict[str, Any]) -> _Said:
     texts["network"] = re.sub(r" at 0x\w+", "", f"{network!r} of checksum {checksum:08x}")
     counts = None
     if arguments["class_weight"] == "balanced":
-        counts = counts_of(_examples(job).targets, network.layer_sizes[-1], network.loss) * (n > 0)
+        examples, task = job.data.examples, (network.layer_sizes[-1], network.loss)
+        found = examples.counts() if isinstance(examples, Windows) else counts_of(examples.targets, *task)
+        counts = found * (n > 0)
     cpus = set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else {0}
     columns = list(job.progress.history)
     return _Said(texts, n, job.progress.n_batches * (n > 0), counts, columns, job.saved, os.uname().nodename, cpus)
-
-
-def _examples(job: Job) -> Examples:
-    assert isinstance(job.data.examples, Examples)  # as it is from rows in memory
-    return job.data.examples
 
 
 def _require_same(arguments: list[dict[str, str]]) -> None:

@@ -67,6 +67,8 @@ class Windows:
     class_weight : mapping of label to weight, "balanced" or None
         "balanced" reads all chunks once, to count the rows of each label.
     distortion : Distortion or None
+    cautious : bool
+        Warn of what the network will hardly learn from.
 
     Examples
     --------
@@ -88,11 +90,13 @@ class Windows:
         shuffle: bool,
         class_weight: Mapping[int, float] | str | None = None,
         distortion: Distortion | None = None,
+        cautious: bool = True,
     ) -> None:
         self.network = network
         self.stream = stream
         self.shuffle = shuffle
         self.distortion = distortion
+        self.cautious = cautious
         self.task = network.layer_sizes, network.loss
         self.batch_size = batch_size
         self.size = stream.window(network.layer_sizes[0], batch_size)
@@ -100,21 +104,30 @@ class Windows:
         self.sample: Examples | None = None  # of the first rows, to be looked at
         self.kept: Part | None = None  # all rows, where they are one window
         self.room: Float32 | None = None  # for the rows of a window, once it is not needed for those of the last one
-        self.class_weight = self._balanced(class_weight) if isinstance(class_weight, str) else class_weight
+        self.part, self.first_row = 0, 0
+        if isinstance(class_weight, str):
+            checks.one_of("class_weight", class_weight, ("balanced",))
+            class_weight = dict(enumerate(balanced(self.counts()).tolist()))
+        self.class_weight = class_weight
 
-    def _balanced(self, name: str) -> dict[int, float]:
-        checks.one_of("class_weight", name, ("balanced",))
+    def counts(self) -> NDArray[np.int64]:
+        """Read the stream once; return how many rows each class has."""
         if self.stream.one_shot:
             raise ValueError("class_weight='balanced' reads a stream twice; chunks is an iterator, which can be once")
         m, loss = self.network.layer_sizes[-1], self.network.loss
-        counts = sum(counts_of(found.targets, m, loss) for _, found in ahead(checked_chunks(self.stream, *self.task)))
-        return dict(enumerate(balanced(np.asarray(counts)).tolist()))
+        counts = [counts_of(found.targets, m, loss) for _, found in ahead(checked_chunks(self.stream, *self.task))]
+        total: NDArray[np.int64] = np.sum(counts, axis=0)
+        return total
 
-    def epochs(self, first: int, n: int, batches: int = 0) -> Generator[Epoch, None, None]:
+    def epochs(
+        self, first: int, n: int, batches: int = 0, *, part: int = 0, first_row: int = 0
+    ) -> Generator[Epoch, None, None]:
         """Yield n epochs from this one on, each of whose first windows is read while the last one before is used.
 
-        Of the first epoch so many batches are done: it begins with the window that has the next one.
+        Of the first epoch so many batches are done: it begins with the window that has the next one. The stream is this
+        part of the rows, with numbers from `first_row` on.
         """
+        self.part, self.first_row = part, first_row
         with closing(ahead(self._all_windows(first, n, batches))) as parts:
             for _ in range(n):
                 yield self._parts(parts)
@@ -165,9 +178,9 @@ class Windows:
             if left is None:
                 return
             examples, left = self._fill(chunks, left)
-            if window == 0 and self.network._state is None:
+            if window == 0 and self.cautious and self.network._state is None:
                 self.sample = _Window(SAMPLE_ROWS, examples).take(examples.part(0, SAMPLE_ROWS)).examples()
-            rows = rows_of(self.network, examples, self.distortion, 1)
+            rows = rows_of(self.network, examples, self.distortion, 1, self.first_row)
             if not rows.listed:  # they are read where they lie
                 self.room = None
             order = self._order_of_rows(rows.n, epoch, window)
@@ -197,7 +210,7 @@ class Windows:
     def _order_of_rows(self, n: int, epoch: int, window: int) -> NDArray[np.int64]:
         order = np.arange(n)
         if self.shuffle:
-            draws.shuffle(order, draws.random_bits(self.network.seed, draws.ROWS, epoch, window))
+            draws.shuffle(order, draws.random_bits(self.network.seed, draws.ROWS, epoch, window, self.part))
         return order
 
     def _chunks(self, epoch: int) -> Iterator[Examples]:
@@ -217,7 +230,7 @@ class Windows:
         if not self.shuffle or not n_chunks:
             return None
         order = np.arange(n_chunks)
-        draws.shuffle(order, draws.random_bits(self.network.seed, draws.CHUNKS, epoch))
+        draws.shuffle(order, draws.random_bits(self.network.seed, draws.CHUNKS, epoch, part=self.part))
         together = 1 if n is None else max(1, min(n, self.size) * n_chunks // n)
         windows = [order[i : i + together] for i in range(0, n_chunks, together)]
         return [int(i) for window in windows for i in np.sort(window)]

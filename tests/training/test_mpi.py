@@ -296,6 +296,112 @@ def test_one_rank_takes_streams_as_no_mpi_does(data, state):
     assert state(alone) == state(rank)
 
 
+# ---- Rows that are read as they are used
+
+
+def fit_streams(network, X, y, ends, *, batch_size, window_rows=None, **arguments):
+    """Train a copy of the network on each rank, which reads its share in windows. Return what came of it."""
+
+    def work(communicator):
+        net, rank = copy.deepcopy(network), communicator.rank
+        stream = Stream(share(X, ends, rank), share(y, ends, rank), chunk_rows=5, window_rows=window_rows)
+        net.fit(stream, batch_size=batch_size, communicator=communicator, **{**QUIET, **arguments})
+        return net
+
+    return World(len(ends) - 1).run(work)
+
+
+@pytest.mark.parametrize("uneven", [False, True])
+@pytest.mark.parametrize(
+    ("how", "arguments"),
+    [
+        ({}, {"window_rows": 14}),
+        ({}, {"window_rows": 14, "sync_every": 3}),
+        ({}, {"shuffle": True}),
+        ({"dropout": 0.3, "input_dropout": 0.2, "batch_norm": True}, {"shuffle": True}),
+        ({}, {"window_rows": 21, "class_weight": "balanced"}),
+    ],
+)
+def test_streams_give_the_bits_of_memory(blobs, uneven, how, arguments):
+    X, y = blobs(96, k=70)
+    network, ends = MLP((70, 17, 3), **how), shares(96, 3, uneven)
+    arguments = {"batch_size": 7, "shuffle": False, **arguments}
+    streamed = fit_streams(network, X, y, ends, **arguments)
+    arguments.pop("window_rows", None)
+    for net, expected in zip(streamed, fit_shares(network, X, y, ends, **arguments), strict=True):
+        assert net._values.tobytes() == expected._values.tobytes()
+        assert net.history.loss == expected.history.loss
+
+
+@pytest.mark.parametrize("sync_every", [1, 4])
+def test_streams_in_windows_of_rows_of_the_ranks_own(blobs, sync_every):
+    X, y = blobs(96, k=70)
+    network = MLP((70, 17, 3), dropout=0.3, batch_norm=True)
+    for ends in (shares(96, 4, uneven=True), [0, 96, 96]):
+        nets = fit_streams(network, X, y, ends, batch_size=7, window_rows=14, sync_every=sync_every)
+        assert {net._values.tobytes() for net in nets} == {nets[0]._values.tobytes()}
+        assert nets[0].history.loss[-1] < nets[0].history.loss[0]
+        assert {net._state.step for net in nets} == {3 * -(-max(np.diff(ends)) // 7)}
+
+
+def test_shares_of_a_stream(blobs, assert_close):
+    X, y = blobs(96, k=70)
+    whole = Stream(X, y, chunk_rows=8)
+    arguments = {"optimizer": SGD(0.1), "shuffle": False}
+
+    def work(communicator):
+        net = MLP((70, 17, 3))
+        net.fit(whole.share(communicator.rank, 2), batch_size=8, communicator=communicator, **arguments, **QUIET)
+        return net
+
+    expected = in_one(MLP((70, 17, 3)), X, y, [0, 96], batch_size=16, **arguments)
+    for net in World(2).run(work):
+        assert_close(net.parameters, expected.parameters, "steps", 96 * 9)
+
+
+def test_streams_that_ranks_cannot_share(data):
+    X, y = data
+    chunks = Stream(lambda: iter([(X, y)]))
+    with pytest.raises(TypeError, match="chunks that only come one after the other have no shares"):
+        chunks.share(0, 2)
+    with pytest.raises(ValueError, match="part must be below parts, 2, not 2"):
+        Stream(X, y).share(2, 2)
+
+    def fit(*streams, **arguments):
+        def work(communicator):
+            stream = streams[communicator.rank]
+            return MLP((70, 10)).fit(stream, batch_size=8, communicator=communicator, **{**QUIET, **arguments})
+
+        return World(2).run(work)
+
+    message = fails(fit(Stream(X, y), chunks), RankError, ValueError)[1]
+    assert message.startswith("n must be given, Stream(chunks, n=...), with several ranks")
+    assert all(fit(Stream(X, y), Stream(lambda: iter([(X, y)]), n=96)))
+    # As soon as it is seen, before the rank takes steps that the others do not.
+    found = fit(Stream(X, y), Stream(lambda: iter([(X[:50], y[:50])] * 2), n=60), epochs=1)
+    assert [type(one) for one in found] == [Aborted, Aborted]
+    assert all(net.history.loss for net in fit_streams(MLP((70, 10)), X, y, [0, 0, 96], batch_size=8))
+
+
+def test_a_checkpoint_within_an_epoch_is_not_for_ranks(data, tmp_path):
+    X, y = data
+    path = tmp_path / "run.safetensors"
+
+    class Stop(Callback):
+        def on_batches(self, progress):
+            progress.stop = True
+
+    loss = fastmlp.losses.Custom(squares)  # of which each batch is a slice
+    arguments = {"batch_size": 8, **QUIET}
+    y = np.eye(10, dtype=np.float32)[y]
+    MLP((70, 10), loss=loss).fit(X, y, callbacks=[Checkpoint(path, seconds=0), Stop()], **arguments)
+
+    def work(communicator):
+        return MLP((70, 10), loss=loss).fit(X, y, resume=path, communicator=communicator, **arguments)
+
+    assert fails(World(2).run(work), ValueError, ValueError)[1].startswith("resume must name a checkpoint of the end")
+
+
 # ---- Who judges, prints and writes
 
 
