@@ -434,12 +434,13 @@ class MLP:
         communicator : mpi4py.MPI.Comm or None, default None
             Of the processes, the ranks, that train this network together, as `mpi4py.MPI.COMM_WORLD`; all of them call
             `fit`. Each has its share of the rows for X, y and `sample_weight`, or none; or a stream of it, which knows
-            its `n`: `Stream.share` gives one. `batch_size` are a rank's rows of a step. What they come to are, to rounding, the parameters of one process with all their rows, rank
-            after rank, whose batches are those of the ranks together. With `batch_norm` each rank normalises by its own
-            rows; the running statistics are the ranks' mean, after each epoch. Shuffled is each rank's share. Rank 0
-            judges by `validation_data`, prints, writes, and reads `resume`: the others' files and data are ignored. All
-            other arguments, and what callbacks write to the network, must be the same on all ranks. A rank that fails
-            alone, or waits 10 minutes for others in vain, says so and ends all. See docs/scaling.md.
+            its `n`, as `Stream.share` does. `batch_size` are a rank's rows of a step. What they come to are, to
+            rounding, the parameters of one process with all their rows, rank after rank, whose batches are those of the
+            ranks together. With `batch_norm` each rank normalises by its own rows; the running statistics are the
+            ranks' mean, after each epoch. Shuffled is each rank's share. Rank 0 judges by `validation_data`, prints,
+            writes, and reads `resume`: the others' files and data are ignored. All other arguments, and what callbacks
+            write to the network, must be the same on all ranks. A rank that fails alone, or waits 10 minutes for others
+            in vain, says so and ends all. See docs/scaling.md.
         sync_every : int, default 1
             Steps between two exchanges of the ranks. 1: each step is taken by the gradient of all ranks' rows. More,
             for slow networks: each rank takes steps of its own, and then all take the mean of their parameters.

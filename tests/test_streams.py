@@ -107,6 +107,19 @@ def test_rows_with_zeros(density):
     assert_same(trained(Stream(X, y), net=MLP(sizes)), trained(X, y, net=MLP(sizes)))
 
 
+@pytest.mark.parametrize("densities", [(0.1, 0.9), (0.9, 0.01), (0.02, 0.4), (0.3, 0.005), (0.0, 0.2)], ids=str)
+def test_chunks_of_more_and_of_fewer_zeros(densities):
+    """A window's rows are read as all of them ask for, not as the first chunk does."""
+    rng = np.random.default_rng(1)
+    X = rng.random((600, 800), np.float32)
+    X[:100] *= rng.random((100, 800)) < densities[0]
+    X[100:] *= rng.random((500, 800)) < densities[1]
+    y = rng.integers(M, size=600)
+    sizes = 800, 128, M
+    for rows in (X, X.astype(np.float64)):
+        assert_same(trained(Stream(chunks_of(rows, y, 100)), net=MLP(sizes)), trained(rows, y, net=MLP(sizes)))
+
+
 def test_sparse_chunks():
     sparse = pytest.importorskip("scipy.sparse")
     rng = np.random.default_rng(2)

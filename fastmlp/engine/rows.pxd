@@ -5,6 +5,7 @@ from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int32_t, int64_t, uint64_t
 
 from fastmlp.engine.distortion cimport Distortion
+from fastmlp.engine.lists cimport Lists
 from fastmlp.engine.matrix cimport Buffers, Matrix
 from fastmlp.engine.table cimport fm_entry, fm_noise
 
@@ -20,19 +21,19 @@ cdef class Rows:
     cdef Py_ssize_t longest             # row of lists, where their entries may be dropped
     cdef Py_ssize_t scratch             # floats that a thread needs to make a row
     cdef const float[:, ::1] X      # where they are not listed
-    cdef Buffers buffers
+    cdef Lists lists                # or None; and what it has, to be at hand
     cdef Py_ssize_t block, blocks
     cdef fm_entry *entries
     cdef ptrdiff_t *begin           # [row][blocks + 1]
     cdef int32_t *counts            # of each column's entries; NULL until asked for
-    cdef Py_ssize_t n_entries
+    cdef Buffers held_counts
+    cdef ptrdiff_t n_entries        # values that are not zero, where they were looked for
     cdef const int64_t[::1] labels
     cdef const float[:, ::1] targets
     cdef readonly const float[::1] weights
-    cdef list_sparse(self, const int64_t[::1] begin, const int32_t[::1] columns, const float[::1] values)
     cdef share(self, Rows other)
-    cdef start_lists(self, Py_ssize_t room)
-    cdef list_dense(self, X, int n_threads)
+    cdef take_lists(self, Lists lists)
+    cdef point_to(self, Lists lists)
     cdef check(self, Py_ssize_t k, Py_ssize_t m, Py_ssize_t outputs_a_target, bint labelled)
     cdef Matrix matrix(self, Py_ssize_t capacity, bint by_column, Buffers buffers)
     cdef int32_t *count_columns(self) except NULL

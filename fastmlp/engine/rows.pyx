@@ -3,7 +3,6 @@
 """The rows that a network reads, and what they are to become: dense, lists of what is not zero, or made on the way."""
 
 cimport cython
-from cython.parallel cimport prange
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -11,16 +10,15 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from fastmlp.engine.distortion cimport Distortion
+from fastmlp.engine.lists cimport Lists, list_dense, list_sparse
 from fastmlp.engine.matrix cimport (
-    Buffers, Matrix, add_column_lists, add_counted_column_lists, add_lists, add_transpose, column_lists_bytes, list_row,
-    make_matrix, make_panels, mask_panel, padded, panels_of, set_blocks, set_chunks, sparse_enough, worth_masking,
+    Buffers, Matrix, add_column_lists, add_counted_column_lists, add_lists, add_transpose, column_lists_bytes,
+    make_matrix, make_panels, mask_panel, padded, panels_of, set_chunks, sparse_enough, worth_masking,
     worth_skipping,
 )
 from fastmlp.engine.noise cimport make_noise, set_key
 from fastmlp.engine.table cimport FM_PANEL, fm_entry, fm_noise, kernels
 
-cdef Py_ssize_t LISTED_ROWS = 512   # of a task
-cdef Py_ssize_t READ_ROWS = 1024    # that are brought to float32 at a time: a multiple of those
 # Bytes that the lists by column of a batch take at most without a look at how many values each column has.
 cdef Py_ssize_t COLUMN_LISTS = 32 << 20
 
@@ -36,7 +34,7 @@ cdef class Rows:
 
     Parameters
     ----------
-    X : array (n, k), fastmlp.sparse.SparseRows, or Rows
+    X : array (n, k), fastmlp.sparse.SparseRows, Lists or Rows
         Of an array's real numbers, read as float32. Of other rows that it `suits`, what they have made of theirs.
     units : int
         Of the layer that reads them.
@@ -59,10 +57,10 @@ cdef class Rows:
 
     def __init__(self, X, Py_ssize_t units, int n_threads, labels=None, targets=None, weights=None,
                  Distortion distortion=None, double dropout=0, double noise=0, uint64_t first=0):
+        cdef Lists lists
         cdef Py_ssize_t i
-        self.n, self.k = (X.n, X.k) if isinstance(X, Rows) else X.shape
+        self.n, self.k = (X.n, X.k) if isinstance(X, (Rows, Lists)) else X.shape
         self.block, self.blocks = FM_PANEL, panels_of(self.k)
-        self.buffers = Buffers()
         self.sparse = hasattr(X, "begin")
         self.searched = not self.sparse and worth_skipping(self.k, units) and distortion is None and noise == 0
         self.labels, self.targets, self.weights = labels, targets, weights
@@ -71,15 +69,20 @@ cdef class Rows:
                 raise ValueError(f"labels, targets and weights must have {self.n} rows, not {len(array)}")
         if isinstance(X, Rows):
             self.share(X)
+        elif isinstance(X, Lists):
+            X = self.take_lists(X)
         elif self.sparse:
             if sparse_enough(len(X.values), self.n, self.k):
-                self.list_sparse(X.begin, X.columns, X.values)
+                self.point_to(list_sparse(X.begin, X.columns, X.values, self.n, self.k))
             else:
                 X = X.dense(0, self.n)
         elif self.searched:
-            self.list_dense(X, n_threads)
+            lists = list_dense(X, &self.n_entries, n_threads)
+            if lists is not None:
+                self.point_to(lists)
         if not (self.listed or isinstance(X, Rows)):
             self.X = np.require(X, np.float32, "CA")
+        self.masked = self.searched and not self.listed and worth_masking(self.n_entries, self.n, self.k)
         self.distortion, self.noise, self.noise.first = distortion, make_noise(dropout, noise), <uint32_t>first
         self.made = distortion is not None or noise > 0 or (dropout > 0 and not self.listed)
         if self.made:
@@ -96,78 +99,21 @@ cdef class Rows:
 
     cdef share(self, Rows other):
         """Read X as another one has it."""
-        self.buffers, self.X, self.sparse, self.searched = other.buffers, other.X, other.sparse, other.searched
-        self.block, self.blocks, self.n_entries = other.block, other.blocks, other.n_entries
-        self.entries, self.begin, self.listed = other.entries, other.begin, other.entries != NULL
-        self.masked = self.searched and not self.listed and worth_masking(self.n_entries, self.n, self.k)
+        self.X, self.sparse, self.searched, self.n_entries = other.X, other.sparse, other.searched, other.n_entries
+        if other.lists is not None:
+            self.point_to(other.lists)
 
-    cdef start_lists(self, Py_ssize_t room):
-        """Room for so many entries."""
-        self.listed = True
-        # Where rows have few values, wider blocks: some 16 values a row and block pay for beginning with it.
-        set_blocks(&self.block, &self.blocks, self.k, 16 * self.n * self.k // (self.n_entries + 1))
-        self.entries = <fm_entry *>self.buffers.allocate(sizeof(fm_entry) * room)
-        self.begin = <ptrdiff_t *>self.buffers.allocate(sizeof(ptrdiff_t) * self.n * (self.blocks + 1))
+    cdef take_lists(self, Lists lists):
+        """Read lists, or what they are made dense for want of zeros."""
+        self.n_entries = lists.n_entries
+        if sparse_enough(self.n_entries, self.n, self.k):
+            self.point_to(lists)
+            return None
+        return lists.dense()
 
-    cdef list_sparse(self, const int64_t[::1] begin, const int32_t[::1] columns, const float[::1] values):
-        """Take the lists of sparse rows, begin (n + 1) of columns and values (count), parted at the blocks' ends."""
-        cdef Py_ssize_t i, b, place = 0, total = columns.shape[0]
-        cdef ptrdiff_t *parts
-        cdef bint sound = begin.shape[0] == self.n + 1 and values.shape[0] == total and begin[self.n] == total
-        if sound:
-            self.n_entries = total
-            self.start_lists(total)
-        for i in range(self.n if sound else 0):
-            if begin[i] != place or not place <= begin[i + 1] <= total:
-                sound = False
-                break
-            parts = self.begin + i * (self.blocks + 1)
-            b = 0
-            while place < begin[i + 1]:
-                if not 0 <= columns[place] < self.k or (place > begin[i] and columns[place] <= columns[place - 1]):
-                    sound = False
-                    break
-                while b * self.block <= columns[place]:
-                    parts[b] = place
-                    b += 1
-                self.entries[place].index, self.entries[place].value = columns[place], values[place]
-                place += 1
-            for b in range(b, self.blocks + 1):
-                parts[b] = place
-            if not sound:
-                break
-        if not sound:
-            raise ValueError("sparse rows must have columns within the matrix, which increase within a row")
-
-    cdef list_dense(self, X, int n_threads):
-        """List the rows of an array where they have enough zeros for it.
-
-        They are read twice, so room is made for what was counted, and each row is asked whether it still fits: another
-        thread may write into X.
-        """
-        cdef Py_ssize_t chunks = (self.n + LISTED_ROWS - 1) // LISTED_ROWS, c, first, room = 0
-        cdef const float[:, ::1] piece
-        cdef Buffers scratch = Buffers()
-        cdef ptrdiff_t *place = <ptrdiff_t *>scratch.allocate(8 * (chunks + 1))
-        cdef ptrdiff_t count
-        for first, piece in pieces(X):
-            c = first // LISTED_ROWS
-            count_nonzero(place + c, piece, n_threads)
-        for c in range(chunks):
-            self.n_entries += place[c]
-        if not sparse_enough(self.n_entries, self.n, self.k):
-            self.masked = worth_masking(self.n_entries, self.n, self.k)
-            return
-        for c in range(chunks):
-            # A vector writes all of its entries and keeps some: room for one row more between two threads' entries.
-            count, place[c] = place[c], room
-            room += count + padded(self.k)
-        place[chunks] = room
-        self.start_lists(room)
-        for first, piece in pieces(X):
-            if not list_rows(self.entries, self.begin + first * (self.blocks + 1), place + first // LISTED_ROWS, piece,
-                             self.block, self.blocks, n_threads):
-                raise ValueError("another thread has written into X while it was read")
+    cdef point_to(self, Lists lists):
+        self.lists, self.listed, self.n_entries = lists, True, lists.n_entries
+        self.block, self.blocks, self.entries, self.begin = lists.block, lists.blocks, lists.entries, lists.begin
 
     cdef check(self, Py_ssize_t k, Py_ssize_t m, Py_ssize_t outputs_a_target, bint labelled):
         """Refuse rows that a network of k inputs and m outputs, so many a target, cannot learn from."""
@@ -211,7 +157,8 @@ cdef class Rows:
         cdef ptrdiff_t place
         cdef const ptrdiff_t *begin = self.begin
         if self.counts == NULL:
-            self.counts = <int32_t *>self.buffers.allocate(sizeof(int32_t) * self.blocks * self.block)
+            self.held_counts = Buffers()
+            self.counts = <int32_t *>self.held_counts.allocate(sizeof(int32_t) * self.blocks * self.block)
             for _ in range(self.n):
                 for place in range(begin[0], begin[self.blocks]):
                     self.counts[self.entries[place].index] += 1
@@ -293,41 +240,3 @@ cdef inline void point(Matrix *x, Py_ssize_t i, const ptrdiff_t *begin) noexcept
     cdef Py_ssize_t b
     for b in range(x.blocks):
         x.begin[b * x.capacity + i], x.end[b * x.capacity + i] = begin[b], begin[b + 1]
-
-
-def pieces(X):
-    """Yield (first row, rows) of an array as float32 in C order: all at once where they are so, else some at a time."""
-    if X.dtype == np.float32 and X.flags.c_contiguous and X.flags.aligned:
-        yield 0, X
-        return
-    for first in range(0, len(X), READ_ROWS):
-        yield first, np.require(X[first : first + READ_ROWS], np.float32, "CA")
-
-
-cdef void count_nonzero(ptrdiff_t *counts, const float[:, ::1] X, int n_threads) noexcept:
-    """How many values are not zero in each task's rows of X (n, k): counts (tasks)."""
-    cdef Py_ssize_t n = X.shape[0], k = X.shape[1], c
-    for c in prange((n + LISTED_ROWS - 1) // LISTED_ROWS, nogil=True, num_threads=n_threads, schedule="static"):
-        kernels.count_nonzero(&counts[c], &X[c * LISTED_ROWS, 0], min(LISTED_ROWS, n - c * LISTED_ROWS) * k)
-
-
-cdef bint list_rows(fm_entry *entries, ptrdiff_t *begin, const ptrdiff_t *place, const float[:, ::1] X,
-                    Py_ssize_t block, Py_ssize_t blocks, int n_threads) noexcept:
-    """List the rows of X (n, k), of task c in [place[c], place[c + 1]), begin [n][blocks + 1]; whether they fit."""
-    cdef Py_ssize_t n = X.shape[0], k = X.shape[1], c, fits = 0, tasks = (n + LISTED_ROWS - 1) // LISTED_ROWS
-    for c in prange(tasks, nogil=True, num_threads=n_threads, schedule="static"):
-        fits += list_task(entries, begin + c * LISTED_ROWS * (blocks + 1), place[c], place[c + 1],
-                          &X[c * LISTED_ROWS, 0], min(LISTED_ROWS, n - c * LISTED_ROWS), k, block, blocks)
-    return fits == tasks
-
-
-cdef bint list_task(fm_entry *entries, ptrdiff_t *begin, ptrdiff_t place, ptrdiff_t end, const float *x, Py_ssize_t n,
-                    Py_ssize_t k, Py_ssize_t block, Py_ssize_t blocks) noexcept nogil:
-    """List the rows of x (n, k) in [place, end); whether they fit there; begin [n][blocks + 1]."""
-    cdef Py_ssize_t i
-    for i in range(n):
-        if place + padded(k) > end:
-            return False
-        place = list_row(entries, begin, begin + 1, 1, place, x + i * k, k, block, blocks)
-        begin += blocks + 1
-    return True
