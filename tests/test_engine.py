@@ -583,6 +583,36 @@ def test_phases_are_timed_where_that_is_asked_for_and_the_bits_are_the_same(size
     assert bits(stored(trainer, case)) == bits(train(case, Adam(), 260, n_threads=2))
 
 
+@pytest.mark.parametrize(
+    ("sizes", "batch_size", "chains"),
+    [
+        ((20, 64, 32, 3), 32, 1),
+        ((20, 64, 32, 3), 200, 2),
+        ((4, 32, 16, 4), 2000, 16),
+        ((100, 64, 64, 2), 100, 2),
+        ((100, 64, 64, 64, 64, 10), 63, None),
+        ((100, 64, 64, 64, 64, 10), 64, 2),
+        ((100, 64, 64, 64, 64, 10), 192, 4),
+        ((100, 64, 64, 64, 64, 10), 500, 4),
+        ((100, 64, 64, 64, 64, 10), 600, 6),
+        ((100, 64, 64, 64, 64, 10), 50_000, None),  # gradients that take more than 16 MB
+        ((50, 200, 100, 10), 100, None),
+        ((200, 100, 100, 100, 100, 100, 10), 100, None),
+    ],
+    ids=str,
+)
+def test_small_networks_are_chained(sizes, batch_size, chains, assert_close):
+    case = problem(sizes, batch_size)
+    trainer = start(case, Adam(), batch_size)
+    trainer.time_phases()
+    trainer.start_epoch(rows_of(case), order(case, 0))
+    trainer.run()
+    tasks, _, _ = trainer.phase_times()[0]
+    assert tasks.get(("chain", 0)) == chains
+    if batch_size < 50_000:
+        check_one_step(assert_close, case, 2)
+
+
 def test_phases_are_not_timed_unasked():
     case = problem((7, 5), 20)
     trainer = start(case, Adam(), 20)
@@ -671,6 +701,7 @@ def test_same_bits_for_any_number_of_threads(zeros, activation):
         ((3, 2), 20, 7),
         ((200, 300, 4), 20, 1),
         ((20, 70, 40), 900, 700),  # a chain of rows for each thread, and more
+        ((30, 150, 100, 60, 10), 450, 200),
     ):
         case = problem(sizes, n, activation=activation, zeros=zeros)
         assert len({bits(train(case, Adam(), batch_size, epochs=2, n_threads=t)) for t in (1, 2, 3, 5)}) == 1

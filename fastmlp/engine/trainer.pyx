@@ -31,8 +31,15 @@ from fastmlp.engine.team cimport Team
 # then each thread takes rows through all layers and back by itself.
 cdef Py_ssize_t CHAIN_PARAMETERS = 16384
 cdef Py_ssize_t CHAIN_ROWS = 128
-# A batch has at most so many chains, as each has a gradient of its own: at most 16 MB together.
+# Two chains of 32 rows or more, or four of 48, share a batch between threads, where each has so much work: some 20 us.
+cdef Py_ssize_t CHAIN_WORK = 500000     # rows times parameters
+# Threads of several chains need not meet after each layer. Up to so many parameters two of them take 0.65 to 0.95 of the
+# time so, and one 0.8 to 1.1; but layers of more units, and those with dropout, gain more by masks.
+cdef Py_ssize_t MOST_CHAIN_PARAMETERS = 65536
+cdef Py_ssize_t MOST_CHAIN_UNITS = 191
+# A batch has at most so many chains, as each has a gradient of its own: so many floats together, 16 MB.
 cdef Py_ssize_t MOST_CHAINS = 256
+cdef Py_ssize_t CHAIN_FLOATS = 4 << 20
 # Bytes of a hidden layer and its transpose beyond which a batch goes in parts; and a part's rows. So
 # memory is bounded for any batch, and 2048 units by 1024 rows, 16 MB, are one part.
 cdef Py_ssize_t PART_BYTES = 32 << 20
@@ -40,9 +47,11 @@ cdef Py_ssize_t FEWEST_PART_ROWS = 256
 cdef Py_ssize_t MOST_PART_ROWS = 4096
 
 
-cdef Py_ssize_t chains_of(Py_ssize_t rows) noexcept:
-    """How many chains take a batch of so many rows."""
-    return min((rows + CHAIN_ROWS - 1) // CHAIN_ROWS, MOST_CHAINS)
+cdef Py_ssize_t chains_of(Py_ssize_t rows, Py_ssize_t parameters) noexcept:
+    """How many chains take a batch of so many rows: one, or an even number for two threads to share out."""
+    cdef Py_ssize_t least = (rows + CHAIN_ROWS - 1) // CHAIN_ROWS
+    cdef Py_ssize_t more = min(4, 1 + rows // 64, rows * parameters // CHAIN_WORK)
+    return min(max(least + (least > 1 and least % 2), more - more % 2, 1), MOST_CHAINS)
 
 
 cdef Py_ssize_t capacity_of(Parameters parameters, Py_ssize_t batch_size):
@@ -55,10 +64,17 @@ cdef Py_ssize_t capacity_of(Parameters parameters, Py_ssize_t batch_size):
     return min(batch_size, max(FEWEST_PART_ROWS, min(MOST_PART_ROWS, PART_BYTES // (8 * widest))))
 
 
-cdef bint worth_chaining(Parameters parameters, Rows rows):
+cdef bint worth_chaining(Parameters parameters, Rows rows, Py_ssize_t batch_size):
     """Whether the network is small, and no layer waits for all rows."""
-    return (not rows.listed and not rows.masked and parameters.n_running == 0
-            and parameters.count <= CHAIN_PARAMETERS)
+    cdef Py_ssize_t count = parameters.count, chains = chains_of(batch_size, count), l
+    if rows.listed or rows.masked or parameters.n_running > 0:
+        return False
+    if count <= CHAIN_PARAMETERS:
+        return True
+    for l in range(parameters.n_layers - 1):
+        if parameters.layers[l].m > MOST_CHAIN_UNITS or parameters.layers[l].noise.dropped > 0:
+            return False
+    return 1 < chains <= CHAIN_FLOATS // count and count <= MOST_CHAIN_PARAMETERS
 
 
 cdef check_order(const int64_t[::1] order, Py_ssize_t n, bint may_be_empty):
@@ -189,9 +205,9 @@ cdef class Trainer(Team):
         self.rows, self.clipped = rows, self.parameters.clip_norm > 0
         self.whole = self.last = self.empty = None
         self.chained = (self.loss.how.kind >= 0 and not self.cut_at_gradient and not self.clipped
-                        and worth_chaining(self.parameters, rows))
+                        and worth_chaining(self.parameters, rows, self.batch_size))
         if self.chained:
-            capacity, chains = self.batch_size, chains_of(self.batch_size)
+            capacity, chains = self.batch_size, chains_of(self.batch_size, self.parameters.count)
             strip = max(min(capacity, CHAIN_ROWS), (capacity + MOST_CHAINS - 1) // MOST_CHAINS)
             sets = min(self.n_threads, chains)
             self.parameters.make_gradients(chains)
@@ -206,7 +222,7 @@ cdef class Trainer(Team):
         if rows == 0:
             phases = empty_step(self.parameters.slabs(), norm=self.clipped, cut_at_gradient=self.cut_at_gradient)
         elif self.chained:
-            phases = chained_step(rows, chains_of(rows), self.parameters.slabs())
+            phases = chained_step(rows, chains_of(rows, self.parameters.count), self.parameters.slabs())
         else:
             # A smaller batch that would not need parts takes the road of the others: their gradients are rounded alike.
             phases = layered_step(
