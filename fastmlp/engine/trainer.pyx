@@ -33,8 +33,8 @@ cdef Py_ssize_t CHAIN_PARAMETERS = 16384
 cdef Py_ssize_t CHAIN_ROWS = 128
 # Two chains of 32 rows or more, or four of 48, share a batch between threads, where each has so much work: some 20 us.
 cdef Py_ssize_t CHAIN_WORK = 500000     # rows times parameters
-# Threads of several chains need not meet after each layer. Up to so many parameters two of them take 0.65 to 0.95 of the
-# time so, and one 0.8 to 1.1; but layers of more units, and those with dropout, gain more by masks.
+# Threads of several chains need not meet after each layer: up to so many parameters two of them take 0.65 to 0.95 of
+# the time, and one 0.8 to 1.1. But layers of more units, and those with dropout, gain more by masks.
 cdef Py_ssize_t MOST_CHAIN_PARAMETERS = 65536
 cdef Py_ssize_t MOST_CHAIN_UNITS = 191
 # A batch has at most so many chains, as each has a gradient of its own: so many floats together, 16 MB.
