@@ -7,7 +7,7 @@ import sys
 from fastmlp.engine.table import OPENMP
 from fastmlp.engine.team import forked
 
-__all__ = ["MAX_THREADS", "RATE", "available", "choose", "phase_seconds"]
+__all__ = ["MAX_THREADS", "RATE", "available", "choose", "choose_for_steps", "phase_seconds"]
 
 # Multiply-adds a second of one thread, for choosing the number of threads: a cautious figure, as an
 # overestimate of the work would start threads that cost more than they do.
@@ -19,6 +19,9 @@ MAX_THREADS = 1024
 # A thread that joins costs the others a rendezvous, and a sleeping one some 50 us to wake; below this many
 # seconds of work for each, one thread is faster. Measured with two threads.
 _WORTH_A_THREAD = 20e-6
+
+# Networks of at most so many parameters are mostly chained (trainer.pyx): their threads meet twice in a step.
+_CHAINED_PARAMETERS = 65536
 
 
 class _Pool:
@@ -62,6 +65,22 @@ def phase_seconds(rows: int, n_parameters: int, n_layers: int) -> float:
     0.00075
     """
     return 3 * rows * n_parameters / RATE / (2 * n_layers + 2)
+
+
+def choose_for_steps(n_threads: int | None, rows: int, n_parameters: int, n_layers: int, beside: float = 0.0) -> int:
+    """Return how many threads to use for steps of training that take so many rows each.
+
+    Half the work is worth a thread, as none falls asleep between two steps; and a `Trainer` measures whether it is.
+    `beside`: seconds of what else the rows need, between two rendezvous.
+
+    Examples
+    --------
+    >>> from fastmlp.threads import choose_for_steps
+    >>> choose_for_steps(2, rows=10, n_parameters=1000, n_layers=2)
+    1
+    """
+    phases = 2 if n_parameters <= _CHAINED_PARAMETERS else 2 * n_layers + 2
+    return choose(n_threads, 2 * max(3 * rows * n_parameters / RATE / phases, beside))
 
 
 def choose(n_threads: int | None, seconds: float) -> int:

@@ -129,6 +129,9 @@ def test_work_decides_within_the_limit(monkeypatch):
     assert threads.choose(10**6, 1) == threads.MAX_THREADS
     monkeypatch.setenv("OMP_NUM_THREADS", str(10**6))
     assert threads.choose(None, 1) == threads.available() == threads.MAX_THREADS
+    steps = [(32, 3523, 3), (100, 10_754, 3), (100, 63_762, 5), (100, 269_322, 3), (10, 269_322, 3)]
+    assert [threads.choose_for_steps(2, *step) for step in steps] == [1, 2, 2, 2, 2]
+    assert threads.choose_for_steps(2, *steps[0], beside=1.0) == 2
     chosen = [threads.choose(8, seconds) for seconds in np.linspace(0, 1e-3, 500)]
     assert chosen == sorted(chosen)
     assert set(chosen) == set(range(1, 9))

@@ -295,8 +295,8 @@ def _engine(estimator: Any, data: Data, batch_size: int) -> Kept:
     if kept is not None and data.mark is not None and kept.suits(network, data, options):
         return kept
     own = data._replace(X=None, y=None)
-    seconds = threads.phase_seconds(batch_size, network.parameters.size, len(network.layers))
-    n_threads = threads.choose(network.n_threads, seconds)
+    sizes = batch_size, network.parameters.size, len(network.layers)
+    n_threads = threads.choose_for_steps(network.n_threads, *sizes)
     trainer = Trainer(engine_layers(network.layers), loss_of(network.loss), batch_size, n_threads)
     return Kept(network, own, options, _rows(network, data, n_threads), trainer)
 

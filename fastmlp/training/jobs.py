@@ -231,8 +231,7 @@ def engine_rows(job: Job, others: Sequence[Rows] = ()) -> Rows:
         (rows for rows in others if rows.suits(network.layers[0].units, data.distortion, network.input_noise)), None
     )
     examples = data.examples if like is None else data.examples._replace(rows=like)
-    n_threads = threads.choose(network.n_threads, _phase_seconds(job))
-    return rows_of(network, examples, data.distortion, n_threads, job.first)
+    return rows_of(network, examples, data.distortion, _n_threads(job), job.first)
 
 
 def train(
@@ -308,13 +307,13 @@ def _trainer(job: Job, cut_at_gradient: bool) -> Trainer:
     network, batch_size = job.progress.network, job.rows_of_a_batch
     loss = loss_of(network.loss)
     in_engine = None if loss.code is None else loss
-    n_threads = threads.choose(network.n_threads, _phase_seconds(job))
     layers, max_norm = engine_layers(network.layers), network.max_norm
-    return Trainer(layers, in_engine, batch_size, n_threads, max_norm=max_norm, cut_at_gradient=cut_at_gradient)
+    return Trainer(layers, in_engine, batch_size, _n_threads(job), max_norm=max_norm, cut_at_gradient=cut_at_gradient)
 
 
-def _phase_seconds(job: Job) -> float:
-    """Time of one thread for a phase of a step, at a guess."""
+def _n_threads(job: Job) -> int:
+    """How many threads are to have a share of a batch."""
     network, batch_size = job.progress.network, job.rows_of_a_batch
-    seconds = threads.phase_seconds(batch_size, network.parameters.size, len(network.layers))
-    return seconds if job.data.distortion is None else max(seconds, batch_size * network.layer_sizes[0] * PIXEL)
+    distorting = 0.0 if job.data.distortion is None else batch_size * network.layer_sizes[0] * PIXEL
+    sizes = batch_size, network.parameters.size, len(network.layers)
+    return threads.choose_for_steps(network.n_threads, *sizes, distorting)
