@@ -214,7 +214,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         """
         if classes is None and self.grow_classes and not hasattr(self, "classes_"):
             classes = _classes_of(y)[0]
-        if _check_partial_fit_first_call(self, classes):
+        # scikit-learn takes half a millisecond to see that classes are those of before.
+        known = "classes_" in vars(self) and classes is not None and np.array_equal(self.classes_, classes)
+        if not known and _check_partial_fit_first_call(self, classes):
             _, self._kind = _classes_of(y if type_of_target(y).startswith("multilabel") else classes)
             self._sparse_answers = is_sparse(y)
         self._fit(X, y, sample_weight, incremental=True)
