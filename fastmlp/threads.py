@@ -70,7 +70,8 @@ def phase_seconds(rows: int, n_parameters: int, n_layers: int) -> float:
 def choose_for_steps(n_threads: int | None, rows: int, n_parameters: int, n_layers: int, beside: float = 0.0) -> int:
     """Return how many threads to use for steps of training that take so many rows each.
 
-    Half the work is worth a thread, as none falls asleep between two steps; and a `Trainer` measures whether it is.
+    A quarter of the work is worth a thread, as none falls asleep between two steps; and a `Trainer` measures whether it
+    is.
     `beside`: seconds of what else the rows need, between two rendezvous.
 
     Examples
@@ -80,7 +81,7 @@ def choose_for_steps(n_threads: int | None, rows: int, n_parameters: int, n_laye
     1
     """
     phases = 2 if n_parameters <= _CHAINED_PARAMETERS else 2 * n_layers + 2
-    return choose(n_threads, 2 * max(3 * rows * n_parameters / RATE / phases, beside))
+    return choose(n_threads, 4 * max(3 * rows * n_parameters / RATE / phases, beside))
 
 
 def choose(n_threads: int | None, seconds: float) -> int:
