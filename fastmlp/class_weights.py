@@ -50,9 +50,8 @@ def weights_of_rows(
     labels, counts = _labels(targets, m, loss)
     if isinstance(class_weight, str):
         checks.one_of("class_weight", class_weight, ("balanced",))
-        weights = balanced(counts)
-    else:
-        weights = _table(class_weight, counts)
+        class_weight = balanced(counts)
+    weights = _table(class_weight, counts)
     with np.errstate(over="ignore"):
         rows = np.asarray(weights[labels] * (1.0 if sample_weight is None else sample_weight), np.float32)
     if not np.isfinite(rows).all():
@@ -74,7 +73,7 @@ def counts_of(targets: Targets, m: int, loss: str | Loss) -> NDArray[np.int64]:
     return _labels(targets, m, loss)[1]
 
 
-def balanced(counts: NDArray[np.int64]) -> Float64:
+def balanced(counts: NDArray[np.int64]) -> dict[int, float]:
     """Return the weight of each label by which all that have rows weigh the same: n / (number of those * its rows).
 
     Examples
@@ -82,9 +81,10 @@ def balanced(counts: NDArray[np.int64]) -> Float64:
     >>> import numpy as np
     >>> from fastmlp.class_weights import balanced
     >>> balanced(np.array([3, 1]))
-    array([0.66666667, 2.        ])
+    {0: 0.6666666666666666, 1: 2.0}
     """
-    return np.asarray(counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1)))
+    weights = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    return dict(enumerate(weights.tolist()))
 
 
 def _labels(targets: Targets, m: int, loss: str | Loss) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -6,6 +6,7 @@ import sys
 
 from fastmlp.engine.table import OPENMP
 from fastmlp.engine.team import forked
+from fastmlp.engine.trainer import MOST_CHAIN_PARAMETERS
 
 __all__ = ["MAX_THREADS", "RATE", "available", "choose", "choose_for_steps", "phase_seconds"]
 
@@ -19,9 +20,6 @@ MAX_THREADS = 1024
 # A thread that joins costs the others a rendezvous, and a sleeping one some 50 us to wake; below this many
 # seconds of work for each, one thread is faster. Measured with two threads.
 _WORTH_A_THREAD = 20e-6
-
-# Networks of at most so many parameters are mostly chained (trainer.pyx): their threads meet twice in a step.
-_CHAINED_PARAMETERS = 65536
 
 
 class _Pool:
@@ -64,15 +62,18 @@ def phase_seconds(rows: int, n_parameters: int, n_layers: int) -> float:
     >>> phase_seconds(100, n_parameters=1_000_000, n_layers=3)
     0.00075
     """
-    return 3 * rows * n_parameters / RATE / (2 * n_layers + 2)
+    return _step_seconds(rows, n_parameters) / (2 * n_layers + 2)
+
+
+def _step_seconds(rows: int, n_parameters: int) -> float:
+    return 3 * rows * n_parameters / RATE
 
 
 def choose_for_steps(n_threads: int | None, rows: int, n_parameters: int, n_layers: int, beside: float = 0.0) -> int:
     """Return how many threads to use for steps of training that take so many rows each.
 
     A quarter of the work is worth a thread, as none falls asleep between two steps; and a `Trainer` measures whether it
-    is.
-    `beside`: seconds of what else the rows need, between two rendezvous.
+    is. `beside`: seconds of what else the rows need, between two rendezvous.
 
     Examples
     --------
@@ -80,8 +81,11 @@ def choose_for_steps(n_threads: int | None, rows: int, n_parameters: int, n_laye
     >>> choose_for_steps(2, rows=10, n_parameters=1000, n_layers=2)
     1
     """
-    phases = 2 if n_parameters <= _CHAINED_PARAMETERS else 2 * n_layers + 2
-    return choose(n_threads, 4 * max(3 * rows * n_parameters / RATE / phases, beside))
+    if n_parameters <= MOST_CHAIN_PARAMETERS:  # it is chained, mostly: threads meet twice in a step
+        seconds = _step_seconds(rows, n_parameters) / 2
+    else:
+        seconds = phase_seconds(rows, n_parameters, n_layers)
+    return choose(n_threads, 4 * max(seconds, beside))
 
 
 def choose(n_threads: int | None, seconds: float) -> int:

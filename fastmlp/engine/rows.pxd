@@ -32,7 +32,6 @@ cdef class Rows:
     cdef const float[:, ::1] targets
     cdef readonly const float[::1] weights
     cdef share(self, Rows other)
-    cdef take_lists(self, Lists lists)
     cdef point_to(self, Lists lists)
     cdef check(self, Py_ssize_t k, Py_ssize_t m, Py_ssize_t outputs_a_target, bint labelled)
     cdef Matrix matrix(self, Py_ssize_t capacity, bint by_column, Buffers buffers)

@@ -57,7 +57,7 @@ cdef class Rows:
 
     def __init__(self, X, Py_ssize_t units, int n_threads, labels=None, targets=None, weights=None,
                  Distortion distortion=None, double dropout=0, double noise=0, uint64_t first=0):
-        cdef Lists lists
+        cdef Lists lists = None
         cdef Py_ssize_t i
         self.n, self.k = (X.n, X.k) if isinstance(X, (Rows, Lists)) else X.shape
         self.block, self.blocks = FM_PANEL, panels_of(self.k)
@@ -70,17 +70,21 @@ cdef class Rows:
         if isinstance(X, Rows):
             self.share(X)
         elif isinstance(X, Lists):
-            X = self.take_lists(X)
+            self.n_entries = X.n_entries
+            if sparse_enough(self.n_entries, self.n, self.k):
+                lists = X
+            else:
+                X = X.dense()
         elif self.sparse:
             if sparse_enough(len(X.values), self.n, self.k):
-                self.point_to(list_sparse(X.begin, X.columns, X.values, self.n, self.k))
+                lists = list_sparse(X.begin, X.columns, X.values, self.n, self.k)
             else:
                 X = X.dense(0, self.n)
         elif self.searched:
             lists = list_dense(X, &self.n_entries, n_threads)
-            if lists is not None:
-                self.point_to(lists)
-        if not (self.listed or isinstance(X, Rows)):
+        if lists is not None:
+            self.point_to(lists)
+        elif not isinstance(X, Rows):
             self.X = np.require(X, np.float32, "CA")
         self.masked = self.searched and not self.listed and worth_masking(self.n_entries, self.n, self.k)
         self.distortion, self.noise, self.noise.first = distortion, make_noise(dropout, noise), <uint32_t>first
@@ -103,15 +107,8 @@ cdef class Rows:
         if other.lists is not None:
             self.point_to(other.lists)
 
-    cdef take_lists(self, Lists lists):
-        """Read lists, or what they are made dense for want of zeros."""
-        self.n_entries = lists.n_entries
-        if sparse_enough(self.n_entries, self.n, self.k):
-            self.point_to(lists)
-            return None
-        return lists.dense()
-
     cdef point_to(self, Lists lists):
+        """Read these."""
         self.lists, self.listed, self.n_entries = lists, True, lists.n_entries
         self.block, self.blocks, self.entries, self.begin = lists.block, lists.blocks, lists.entries, lists.begin
 

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 from fastmlp.engine.rows import Rows
 from fastmlp.engine.team import Team
 
+MOST_CHAIN_PARAMETERS: int
+
 class Trainer(Team):
     step: int
     averaged: int

@@ -35,11 +35,10 @@ cdef Py_ssize_t CHAIN_ROWS = 128
 cdef Py_ssize_t CHAIN_WORK = 500000     # rows times parameters
 # Threads of several chains need not meet after each layer: up to so many parameters two of them take 0.65 to 0.95 of
 # the time, and one 0.8 to 1.1. But layers of more units, and those with dropout, gain more by masks.
-cdef Py_ssize_t MOST_CHAIN_PARAMETERS = 65536
+MOST_CHAIN_PARAMETERS = 65536
 cdef Py_ssize_t MOST_CHAIN_UNITS = 191
-# A batch has at most so many chains, as each has a gradient of its own: so many floats together, 16 MB.
+# A batch has at most so many chains of such a network, as each has a gradient of its own: at most 16 MB together.
 cdef Py_ssize_t MOST_CHAINS = 256
-cdef Py_ssize_t CHAIN_FLOATS = 4 << 20
 # Bytes of a hidden layer and its transpose beyond which a batch goes in parts; and a part's rows. So
 # memory is bounded for any batch, and 2048 units by 1024 rows, 16 MB, are one part.
 cdef Py_ssize_t PART_BYTES = 32 << 20
@@ -50,7 +49,7 @@ cdef Py_ssize_t MOST_PART_ROWS = 4096
 cdef Py_ssize_t chains_of(Py_ssize_t rows, Py_ssize_t parameters) noexcept:
     """How many chains take a batch of so many rows: one, or an even number for two threads to share out."""
     cdef Py_ssize_t least = (rows + CHAIN_ROWS - 1) // CHAIN_ROWS
-    cdef Py_ssize_t more = min(4, 1 + rows // 64, rows * parameters // CHAIN_WORK)
+    cdef Py_ssize_t more = min(4, 1 + 2 * rows // CHAIN_ROWS, rows * parameters // CHAIN_WORK)
     return min(max(least + (least > 1 and least % 2), more - more % 2, 1), MOST_CHAINS)
 
 
@@ -74,7 +73,7 @@ cdef bint worth_chaining(Parameters parameters, Rows rows, Py_ssize_t batch_size
     for l in range(parameters.n_layers - 1):
         if parameters.layers[l].m > MOST_CHAIN_UNITS or parameters.layers[l].noise.dropped > 0:
             return False
-    return 1 < chains <= CHAIN_FLOATS // count and count <= MOST_CHAIN_PARAMETERS
+    return count <= MOST_CHAIN_PARAMETERS and chains > 1 and chains * count <= MOST_CHAINS * CHAIN_PARAMETERS
 
 
 cdef check_order(const int64_t[::1] order, Py_ssize_t n, bint may_be_empty):

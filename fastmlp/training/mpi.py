@@ -307,7 +307,7 @@ def _agreed(ranks: Ranks, network: MLP, X: Any, y: Any, arguments: dict[str, Any
 def _balanced(job: Job, counts: NDArray[np.int64]) -> Job:
     """A job whose rows are weighed so that all classes, of so many rows on all ranks, weigh the same."""
     network, examples = job.progress.network, job.data.examples
-    table = dict(enumerate(balanced(counts).tolist()))
+    table = balanced(counts)
     if isinstance(examples, Windows):
         examples.class_weight = table
         return job

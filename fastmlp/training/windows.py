@@ -108,7 +108,7 @@ class Windows:
         self.part, self.first_row = 0, 0
         if isinstance(class_weight, str):
             checks.one_of("class_weight", class_weight, ("balanced",))
-            class_weight = dict(enumerate(balanced(self.counts()).tolist()))
+            class_weight = balanced(self.counts())
         self.class_weight = class_weight
 
     def counts(self) -> NDArray[np.int64]:
@@ -178,8 +178,8 @@ class Windows:
         for window in count(first):
             if left is None:
                 return
-            is_odd = window == 0 and self.cautious and self.network._state is None
-            examples, left = self._fill(chunks, left, sampled=is_odd)
+            sampled = window == 0 and self.cautious and self.network._state is None
+            examples, left = self._fill(chunks, left, sampled=sampled)
             rows = rows_of(self.network, examples, self.distortion, 1, self.first_row)
             order = self._order_of_rows(rows.n, epoch, window)
             part = Part(
@@ -262,7 +262,7 @@ class Windows:
 class _Window:
     """Rows, put together and copied, as who makes chunks may use the same memory for each; or listed at once.
 
-    To list them while the chunk is in a cache took 0.6 of the time of one more pass over a copy.
+    Listed while a cache has the chunk, an epoch of MNIST took 68 ms of a processor; 100 where copies were listed.
     """
 
     def __init__(self, size: int, lists_like: Callable[[Float32, int], Lists | None] | None = None) -> None:
