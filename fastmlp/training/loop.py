@@ -178,10 +178,11 @@ class Run:
 
     def _train_epochs(self, epochs: Iterable[Epoch]) -> None:
         for epoch in epochs:
+            done = self.state.epoch
             if self._stopped():
                 break
             self._train_epoch(epoch)
-            if not self.trainer.is_over:
+            if self.state.epoch == done:  # stopped within it, or, by another thread, before its first batch
                 break
             self._record()
             for callback in self.callbacks:

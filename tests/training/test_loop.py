@@ -132,6 +132,23 @@ def test_stop_before_the_first_batch(state):
     assert state(net) == state(network())
 
 
+def test_stop_as_an_epoch_begins_records_none():
+    """As another thread may set it: that of `fit_many` which hears of Ctrl-C."""
+
+    class Notes(Callback):
+        def on_fit_begin(self, progress):
+            begun.append(progress)
+
+    def rate(step, n_steps):
+        for progress in begun:
+            progress.stop = step >= 2 * n_steps // 3
+        return 0.1
+
+    begun, net = [], network()
+    history = fit(net, SGD(rate), epochs=3, callbacks=[Notes()])
+    assert len(history.loss) == net._state.epoch == 2
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("occasion", ["on_fit_begin", "on_batches", "on_epoch_end"])
 def test_what_is_not_finite_is_refused_and_taken_back(occasion, value, state):
