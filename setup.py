@@ -7,6 +7,7 @@ import os
 import platform
 import sysconfig
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -62,7 +63,9 @@ class BuildLibraries(build_clib):
                 f"fastmlp needs Python's C headers, and there is no Python.h in {headers}: get them by "
                 "'apt install python3-dev' (Debian, Ubuntu) or 'dnf install python3-devel' (Fedora)"
             )
-        super().build_libraries(libraries)
+        build = super().build_libraries
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda one: build([one]), libraries))
 
 
 class BuildExtensions(build_ext):
@@ -79,6 +82,7 @@ class BuildExtensions(build_ext):
             self.copy_extensions_to_source()
 
     def build_extensions(self):
+        self.parallel = self.parallel or True  # as many compilers as there are processors, where no number is given
         openmp = ["-fopenmp"] if self.has_openmp() else []
         for extension in self.extensions:
             extension.extra_compile_args += openmp

@@ -86,7 +86,7 @@ def _tasks(quick: bool) -> Iterator[Task]:
     yield Task("partial_fit digits, all epochs", None, _partial_fits((100,), X, y, parameters))
     yield Task("predict a row", SPEEDS["row"], _row((100,), X, y, parameters))
     yield Task("GridSearchCV digits, 24 x 5", SPEEDS["search"], _search(X, y, parameters, quick))
-    for name in WORKLOADS:
+    for name in ("tiny", "micro") if quick else WORKLOADS:
         workload = TRAINING[name].quick() if quick else TRAINING[name]
         problem = workload.problem()
         own = {"max_iter": 1, "random_state": 0, "batch_size": problem.batch_size, "activation": problem.activation}
