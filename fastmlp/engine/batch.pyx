@@ -196,8 +196,9 @@ cdef class Batch:
         """Go by them where the n rows before had zeros enough; none, as an epoch begins, had."""
         cdef Py_ssize_t l
         for l in range(self.first_masked(), self.n_layers):
-            choose_masks(&self.h[l], n, self.layers[l].k)
-            choose_masks(&self.dz[l], n, self.layers[l].k)
+            choose_masks(&self.h[l], n, self.layers[l].k, self.layers[l].m)
+            if l > 0:
+                choose_masks(&self.dz[l], n, self.layers[l].k, self.layers[l - 1].k)
 
     cdef Py_ssize_t first_masked(self) noexcept nogil:
         """The first layer whose inputs may have them."""

@@ -70,8 +70,8 @@ cdef Matrix make_rows(Py_ssize_t capacity, Py_ssize_t m, Buffers buffers)
 
 cdef add_transpose(Matrix *x, Buffers buffers)
 cdef void mask_panel(const Matrix *x, Py_ssize_t panel, Py_ssize_t first, Py_ssize_t n) noexcept nogil
-cdef bint worth_masking(ptrdiff_t count, Py_ssize_t n, Py_ssize_t k) noexcept nogil
-cdef void choose_masks(Matrix *x, Py_ssize_t n, Py_ssize_t k) noexcept nogil
+cdef bint worth_masking(ptrdiff_t count, Py_ssize_t n, Py_ssize_t k, Py_ssize_t m) noexcept nogil
+cdef void choose_masks(Matrix *x, Py_ssize_t n, Py_ssize_t k, Py_ssize_t m) noexcept nogil
 cdef fm_masked rows_masked(const Matrix *x, Py_ssize_t first, Py_ssize_t panel) noexcept nogil
 cdef fm_masked columns_masked(const Matrix *x, Py_ssize_t panel, Py_ssize_t tile, Py_ssize_t column) noexcept nogil
 
