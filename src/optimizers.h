@@ -103,8 +103,13 @@ static void sparse_update(float *w, float *moment_1, float *moment_2, ptrdiff_t 
     const ptrdiff_t whole = ROW_VECS * LANES;
     for (; width >= whole; width -= whole, w += whole, moment_1 += whole, moment_2 += whole, b += whole)
         sparse_update_columns(w, moment_1, moment_2, ld, a, b, ldb, n, step, ROW_VECS);
-    for (; width > 0; width -= FM_PAD, w += FM_PAD, moment_1 += FM_PAD, moment_2 += FM_PAD, b += FM_PAD)
-        sparse_update_columns(w, moment_1, moment_2, ld, a, b, ldb, n, step, FM_PAD / LANES);
+    switch (width / FM_PAD) { /* what is left of a panel */
+#if ROW_VECS * LANES == FM_PANEL
+        case 3: sparse_update_columns(w, moment_1, moment_2, ld, a, b, ldb, n, step, 3 * FM_PAD / LANES); break;
+        case 2: sparse_update_columns(w, moment_1, moment_2, ld, a, b, ldb, n, step, 2 * FM_PAD / LANES); break;
+#endif
+        case 1: sparse_update_columns(w, moment_1, moment_2, ld, a, b, ldb, n, step, FM_PAD / LANES); break;
+    }
 }
 
 INLINE void masked_update_columns(float *restrict w, float *restrict moment_1, float *restrict moment_2,

@@ -124,10 +124,11 @@ static void sparse(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_sta
         start += ROW_VECS * LANES;
         b += ROW_VECS * LANES;
     }
-    for (; width > 0; width -= FM_PAD) {
-        sparse_columns(c, ldc, start, ld_start, a, b, ldb, n, FM_PAD / LANES);
-        c += FM_PAD;
-        start += FM_PAD;
-        b += FM_PAD;
+    switch (width / FM_PAD) { /* what is left of a panel */
+#if ROW_VECS * LANES == FM_PANEL
+        case 3: sparse_columns(c, ldc, start, ld_start, a, b, ldb, n, 3 * FM_PAD / LANES); break;
+        case 2: sparse_columns(c, ldc, start, ld_start, a, b, ldb, n, 2 * FM_PAD / LANES); break;
+#endif
+        case 1: sparse_columns(c, ldc, start, ld_start, a, b, ldb, n, FM_PAD / LANES); break;
     }
 }
