@@ -359,7 +359,9 @@ def test_gradient_of_any_network(assert_close, case, n_threads):
         (100, 70, 0.6, "dense"),  # the second panel is narrow
         (64, 64, 0.1, "dense"),
         (63, 64, 0.8, "dense"),
-        (64, 63, 0.8, "dense"),
+        (64, 17, 0.8, "listed"),
+        (64, 63, 0.6, "dense"),
+        (64, 16, 0.8, "dense"),
     ],
 )
 def test_inputs_are_listed_or_masked_where_that_pays(k, m, zeros, form):

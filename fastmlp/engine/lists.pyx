@@ -10,7 +10,7 @@ from libc.string cimport memcpy
 
 import numpy as np
 
-from fastmlp.engine.matrix cimport Buffers, list_row, padded, set_blocks, sparse_enough, worth_skipping
+from fastmlp.engine.matrix cimport Buffers, list_row, padded, set_blocks, sparse_enough, worth_listing
 from fastmlp.engine.table cimport fm_entry, kernels
 
 cdef Py_ssize_t LISTED_ROWS = 512   # of a task
@@ -105,7 +105,7 @@ def lists_like(X, Py_ssize_t most, Py_ssize_t units):
     cdef const float[:, ::1] rows = X
     cdef Py_ssize_t n = rows.shape[0], k = rows.shape[1]
     cdef ptrdiff_t count = 0
-    if not worth_skipping(k, units) or n == 0:
+    if not worth_listing(k, units) or n == 0:
         return None
     with nogil:
         kernels.count_nonzero(&count, &rows[0, 0], n * k)

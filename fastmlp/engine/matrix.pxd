@@ -78,6 +78,7 @@ cdef fm_masked columns_masked(const Matrix *x, Py_ssize_t panel, Py_ssize_t tile
 cdef Py_ssize_t column_tasks(const Matrix *x) noexcept nogil
 cdef void turn(const Matrix *x, Py_ssize_t i, Py_ssize_t n) noexcept nogil
 
+cdef bint worth_listing(Py_ssize_t k, Py_ssize_t m) noexcept nogil
 cdef bint worth_skipping(Py_ssize_t k, Py_ssize_t m) noexcept nogil
 cpdef bint sparse_enough(ptrdiff_t count, Py_ssize_t n, Py_ssize_t k) noexcept nogil
 

@@ -72,8 +72,13 @@ cdef void set_chunks(Matrix *x, Py_ssize_t rows) noexcept nogil:
     x.chunk = (x.capacity + x.chunks - 1) // x.chunks
 
 
+cdef bint worth_listing(Py_ssize_t k, Py_ssize_t m) noexcept nogil:
+    """To find X's zeros costs a pass over n * k values, and pays by the n * k * m multiplications that are left out."""
+    return k >= FM_PANEL and m > FM_PAD
+
+
 cdef bint worth_skipping(Py_ssize_t k, Py_ssize_t m) noexcept nogil:
-    """To find zeros costs a pass over n * k values, and pays by the n * k * m multiplications that are left out."""
+    """As `worth_listing`, of a layer's values, which are new in each step."""
     return k >= FM_PANEL and m >= FM_PANEL
 
 

@@ -29,7 +29,7 @@ cdef enum:
     WIDEST = 4096
 
 # Up to this share of non-zero values lists are faster than the dense product. Masks would want the rows copied.
-cdef double SPARSE_DENSITY = 0.65
+cdef double SPARSE_DENSITY = 0.35
 
 # Multiply-adds that are done without giving up the GIL, some 50 us: to get it back from a busy thread takes 5 ms.
 cdef Py_ssize_t KEEP_GIL = 1000000

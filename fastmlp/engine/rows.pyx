@@ -13,8 +13,8 @@ from fastmlp.engine.distortion cimport Distortion
 from fastmlp.engine.lists cimport Lists, list_dense, list_sparse
 from fastmlp.engine.matrix cimport (
     Buffers, Matrix, add_column_lists, add_counted_column_lists, add_lists, add_transpose, column_lists_bytes,
-    make_matrix, make_panels, mask_panel, padded, panels_of, set_chunks, sparse_enough, worth_masking,
-    worth_skipping,
+    make_matrix, make_panels, mask_panel, padded, panels_of, set_chunks, sparse_enough, worth_listing,
+    worth_masking, worth_skipping,
 )
 from fastmlp.engine.noise cimport make_noise, set_key
 from fastmlp.engine.table cimport FM_PANEL, fm_entry, fm_noise, kernels
@@ -62,7 +62,7 @@ cdef class Rows:
         self.n, self.k = (X.n, X.k) if isinstance(X, (Rows, Lists)) else X.shape
         self.block, self.blocks = FM_PANEL, panels_of(self.k)
         self.sparse = hasattr(X, "begin")
-        self.searched = not self.sparse and worth_skipping(self.k, units) and distortion is None and noise == 0
+        self.searched = not self.sparse and worth_listing(self.k, units) and distortion is None and noise == 0
         self.labels, self.targets, self.weights = labels, targets, weights
         for array in (labels, targets, weights):
             if array is not None and len(array) != self.n:
@@ -86,7 +86,8 @@ cdef class Rows:
             self.point_to(lists)
         elif not isinstance(X, Rows):
             self.X = np.require(X, np.float32, "CA")
-        self.masked = self.searched and not self.listed and worth_masking(self.n_entries, self.n, self.k, units)
+        self.masked = self.searched and not self.listed and worth_skipping(self.k, units)
+        self.masked = self.masked and worth_masking(self.n_entries, self.n, self.k, units)
         self.distortion, self.noise, self.noise.first = distortion, make_noise(dropout, noise), <uint32_t>first
         self.made = distortion is not None or noise > 0 or (dropout > 0 and not self.listed)
         if self.made:
@@ -99,7 +100,7 @@ cdef class Rows:
 
     def suits(self, Py_ssize_t units, distortion, double noise):
         """Whether rows that are to be so would make of X what these have made of it."""
-        return self.sparse or self.searched == (worth_skipping(self.k, units) and distortion is None and noise == 0)
+        return self.sparse or self.searched == (worth_listing(self.k, units) and distortion is None and noise == 0)
 
     cdef share(self, Rows other):
         """Read X as another one has it."""
