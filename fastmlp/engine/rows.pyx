@@ -86,8 +86,8 @@ cdef class Rows:
             self.point_to(lists)
         elif not isinstance(X, Rows):
             self.X = np.require(X, np.float32, "CA")
-        self.masked = self.searched and not self.listed and worth_skipping(self.k, units)
-        self.masked = self.masked and worth_masking(self.n_entries, self.n, self.k, units)
+        self.masked = (self.searched and not self.listed and worth_skipping(self.k, units)
+                       and worth_masking(self.n_entries, self.n, self.k, units))
         self.distortion, self.noise, self.noise.first = distortion, make_noise(dropout, noise), <uint32_t>first
         self.made = distortion is not None or noise > 0 or (dropout > 0 and not self.listed)
         if self.made:
