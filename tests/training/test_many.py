@@ -111,7 +111,7 @@ def test_x_is_brought_to_the_engines_form_once(digits, kind):
         assert [getattr(shared, name) for name in ("n", "k", "listed", "masked", "made")] == [
             getattr(own, name) for name in ("n", "k", "listed", "masked", "made")
         ]
-    assert first.suits(63, None, 0) == first.suits(64, None, 1.0) == (kind == "sparse")
+    assert first.suits(16, None, 0) == first.suits(64, None, 1.0) == (kind == "sparse")
 
 
 def test_x_is_checked_once(data, monkeypatch):
