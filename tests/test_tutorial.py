@@ -57,5 +57,5 @@ def test_training_follows_the_tutorial(train):
 
 def test_the_usual_initial_weights_do_better(train):
     costs, accuracies = train("he", n_seeds=2)
-    assert accuracies.min() >= 0.975
+    assert accuracies.min() >= 0.97  # 0.979 in the mean, with a standard deviation of 0.002 from seed to seed
     assert (costs[:, -1] < 0.1 * costs[:, 0]).all()
