@@ -57,5 +57,6 @@ def test_training_follows_the_tutorial(train):
 
 def test_the_usual_initial_weights_do_better(train):
     costs, accuracies = train("he", n_seeds=2)
-    assert accuracies.min() >= 0.97  # 0.979 in the mean, with a standard deviation of 0.002 from seed to seed
+    assert accuracies.mean() >= 0.975
+    assert accuracies.min() >= 0.97  # of twelve seeds 0.9738 was the least, and 0.979 the mean
     assert (costs[:, -1] < 0.1 * costs[:, 0]).all()
