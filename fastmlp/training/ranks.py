@@ -172,5 +172,6 @@ class Ranks:
 
     def _end(self, why: str) -> NoReturn:
         print(f"fastmlp: rank {self.rank} of {self.size} {why}; all ranks end", file=sys.stderr, flush=True)
+        time.sleep(0.1)  # mpiexec ends at once where a rank aborts: MPICH's has then lost what it had not read
         self.communicator.Abort(1)
         raise SystemExit(1)
