@@ -77,15 +77,16 @@ def is_finite(const float[::1] x):
     return bool(finite)
 
 
-def checksum(const uint32_t[::1] words, int n_threads):
-    """64 bits that words (n) have, and hardly any others, nor the same in another order; for any number of threads.
+def checksum(const uint32_t[:, :] words, int n_threads):
+    """64 bits that words (n, k) have, and hardly any others, nor the same in another order; for any number of threads.
 
-    Somebody who wants other words to be mistaken for them will find some.
+    The words of a row lie side by side. Somebody who wants other words to be mistaken for them will find some.
     """
-    cdef Py_ssize_t n = words.shape[0], task
+    cdef Py_ssize_t k = words.shape[1], pairs = (k + 1) // 2, parts = (k + CHUNK - 1) // CHUNK, task, row, first
     cdef uint64_t total = 0
-    for task in prange((n + CHUNK - 1) // CHUNK, nogil=True, num_threads=n_threads, schedule="static"):
-        total += checksum_part(&words[task * CHUNK], min(CHUNK, n - task * CHUNK), task * CHUNK // 2)
+    for task in prange(words.shape[0] * parts, nogil=True, num_threads=n_threads, schedule="static"):
+        row, first = task // parts, task % parts * CHUNK
+        total += checksum_part(&words[row, first], min(CHUNK, k - first), row * pairs + first // 2)
     return total
 
 

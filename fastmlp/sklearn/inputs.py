@@ -109,13 +109,18 @@ def fingerprint(X: Any) -> Fingerprint | None:
 
 
 def _checksums(array: Array) -> Iterator[int]:
-    """Yield that of an array or, where it does not lie in memory as words of 32 bits, those of some rows at a time."""
+    """Yield that of an array or, where its rows do not lie in memory as words of 32 bits, those of some at a time."""
     n_threads = threads.choose(None, array.nbytes / BYTES_A_SECOND)
     has_words = array.itemsize % 4 == 0
-    step = len(array) if has_words and array.flags.c_contiguous and array.flags.aligned else COPIED_ROWS
-    for first in range(0, len(array), step):
-        rows = np.require(array[first : first + step], None if has_words else np.float32, ["C", "A"])
-        yield operations.checksum(rows.reshape(-1).view(np.uint32), n_threads)
+    if has_words and array.flags.aligned:
+        if array.flags.c_contiguous:
+            array = array.reshape(1, -1)
+        if array.strides[-1] == array.itemsize:
+            yield operations.checksum(array.view(np.uint32), n_threads)
+            return
+    for first in range(0, len(array), COPIED_ROWS):
+        rows = np.require(array[first : first + COPIED_ROWS], None if has_words else np.float32, ["C", "A"])
+        yield operations.checksum(rows.reshape(1, -1).view(np.uint32), n_threads)
 
 
 def _is_plain(X: Any) -> bool:

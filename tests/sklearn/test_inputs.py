@@ -28,18 +28,22 @@ def digits():
 # -- Marks of rows
 
 
+def checksum(words, n_threads=1):
+    return operations.checksum(words.reshape(1, -1), n_threads)
+
+
 @pytest.mark.parametrize("n", [0, 1, 2, 7, 16, 1000, 16384, 16385, 50_000])
 def test_a_checksum_tells_words_and_places(n):
     words = np.random.default_rng(n).integers(2**32, size=n, dtype=np.uint32)
-    expected = operations.checksum(words, 1)
-    assert operations.checksum(words.copy(), 2) == operations.checksum(words, 3) == expected
+    expected = checksum(words)
+    assert checksum(words.copy(), n_threads=2) == checksum(words, n_threads=3) == expected
     for i in {0, n // 3, n - 1} if n else ():
         for bit in range(32):
             other = words.copy()
             other[i] ^= np.uint32(1) << np.uint32(bit)
-            assert operations.checksum(other, 1) != expected
+            assert checksum(other) != expected
     if n > 1:
-        assert operations.checksum(words[::-1].copy(), 1) != expected
+        assert checksum(words[::-1].copy()) != expected
 
 
 def test_a_checksum_is_what_it_is_said_to_be():
@@ -47,7 +51,18 @@ def test_a_checksum_is_what_it_is_said_to_be():
     keys = np.arange(1, 20_001, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     keyed = words.view(np.uint64) + (keys ^ keys >> np.uint64(29))
     expected = ((keyed & np.uint64(2**32 - 1)) * (keyed >> np.uint64(32)) + keyed).sum(dtype=np.uint64)
-    assert operations.checksum(words, 2) == int(expected)
+    assert checksum(words) == int(expected)
+
+
+@pytest.mark.parametrize("k", [1, 2, 7, 64, 16384, 16387])
+def test_a_checksum_of_rows_that_lie_apart(k):
+    words = np.random.default_rng(k).integers(2**32, size=(9, k + 1), dtype=np.uint32)
+    apart = words[:, :k]
+    expected = operations.checksum(apart, 1)
+    assert operations.checksum(apart, 2) == operations.checksum(apart.copy(), 1) == expected
+    assert operations.checksum(apart[::-1], 1) != expected
+    if k % 2 == 0:
+        assert checksum(apart.reshape(-1)) == expected
 
 
 def test_rows_of_few_values_in_another_order_have_another_mark():
