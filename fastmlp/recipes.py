@@ -1,8 +1,8 @@
 """What reaches 98, 99 and 99.5 % on MNIST: recipes, and what trains by them.
 
-Everything in a recipe was chosen by the validation rows. Nothing here reads the test images: who trains by a recipe
-asks what it is worth by ``network.evaluate(*fastmlp.load_mnist("test"))``, as ``fastmlp train --recipe`` does at its
-end.
+Everything in a recipe was chosen by the validation rows, from which the last two then learn, too. Nothing here reads
+the test images: who trains by a recipe asks what it is worth by ``network.evaluate(*fastmlp.load_mnist("test"))``, as
+``fastmlp train --recipe`` does at its end.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class Recipe(NamedTuple):
         Of the images, for `MLP.fit`.
     activation, init, batch_norm, dropout, input_dropout, noise, input_noise
         As in `MLP`.
-    judged : bool
-        Whether each epoch is judged by the validation rows; else only the trained network is, where that would take
-        too large a part of the time.
+    validation : {"epochs", "end", "none"}
+        What the validation rows are for: to judge each epoch; or the trained network alone, where judging would take
+        too large a part of the time; or to be learned from like the others, when nothing is left to be chosen.
 
     Examples
     --------
@@ -74,7 +74,7 @@ class Recipe(NamedTuple):
     input_dropout: float = 0.0
     noise: float | tuple[float, ...] = 0.0
     input_noise: float = 0.0
-    judged: bool = True
+    validation: str = "epochs"
 
     def make_optimizer(self) -> Optimizer:
         """Return a new optimizer, for one network."""
@@ -101,7 +101,14 @@ RECIPES = {
     # The tutorial's own job.
     "tutorial": Recipe(hidden=(256, 256), epochs=15, batch_size=100, learning_rate=1e-3),
     # 98 % in the least time.
-    "fast": Recipe(hidden=(256, 128), epochs=3, batch_size=250, learning_rate=6e-3, schedule="one_cycle", judged=False),
+    "fast": Recipe(
+        hidden=(256, 128),
+        epochs=3,
+        batch_size=250,
+        learning_rate=6e-3,
+        schedule="one_cycle",
+        validation="end",
+    ),
     # Without knowledge of what an image is: the pixels might come in any order. The supervised part of a ladder network
     # (Rasmus et al. 2015, arXiv:1507.02672).
     "accurate": Recipe(
@@ -114,6 +121,7 @@ RECIPES = {
         batch_norm=True,
         noise=0.3,
         input_noise=0.3,
+        validation="none",
     ),
     # New forms of every image in every epoch, as Simard et al. (2003) and Cireşan et al. (2010, arXiv:1003.0358).
     "best": Recipe(
@@ -124,6 +132,7 @@ RECIPES = {
         learning_rate=1e-3,
         schedule="one_cycle",
         augment=Compose(Affine(rotation=12, scale=0.15, shear=0.15, shift=1), Elastic(alpha=36, sigma=6)),
+        validation="none",
     ),
 }
 
@@ -134,8 +143,8 @@ class Data(NamedTuple):
     Attributes
     ----------
     X, y : array
-        The split "train" of `load_mnist`.
-    validation : pair of arrays
+        The split "train" of `load_mnist` or, without `validation`, "train+validation".
+    validation : pair of arrays or None
         The split "validation".
 
     Examples
@@ -149,17 +158,20 @@ class Data(NamedTuple):
 
     X: Float32
     y: npt.NDArray[Any]
-    validation: tuple[Float32, npt.NDArray[Any]]
+    validation: tuple[Float32, npt.NDArray[Any]] | None
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str] | None = None) -> Data:
-        """Read them: MNIST, or the data set in a directory; see `load_mnist`."""
+    def load(cls, recipe: Recipe, path: str | os.PathLike[str] | None = None) -> Data:
+        """Read what a recipe wants: of MNIST, or of the data set in a directory; see `load_mnist`."""
+        if recipe.validation == "none":
+            return cls(*load_mnist("train+validation", path=path), None)
         return cls(*load_mnist("train", path=path), load_mnist("validation", path=path))
 
     @property
     def n_classes(self) -> int:
         """One more than the largest label."""
-        return 1 + max(int(labels.max()) for labels in (self.y, self.validation[1]))
+        labels = [self.y] if self.validation is None else [self.y, self.validation[1]]
+        return 1 + max(int(each.max()) for each in labels)
 
 
 def train(
@@ -217,7 +229,7 @@ def train(
     recipe = RECIPES[checks.one_of("name", name, RECIPES)]
     verbose = checks.verbosity(verbose)
     file = None if checkpoint is None else checks.path("checkpoint", checkpoint)
-    data = Data.load(path)
+    data = Data.load(recipe, path)
     members = make_networks(recipe, data, seed, ensemble, n_threads)
     fit(members, recipe, data, checkpoint=file, verbose=verbose)
     return together(members)
@@ -260,7 +272,8 @@ def fit(
     checkpoint : str or None
         As in `train`.
     patience : int or None
-        Epochs without a better validation loss after which a network's training ends, with its best parameters.
+        Epochs without a better validation loss after which a network's training ends, with its best parameters. Each
+        epoch is then judged, whatever the recipe says of that.
     communicator, sync_every
         As in `MLP.fit`, of one network: the ranks take turns in the rows, and have their shares of each batch.
     verbose : bool or int
@@ -270,6 +283,8 @@ def fit(
     ------
     FitError
         Some of several networks failed, as by `DivergenceError`.
+    ValueError
+        `patience`, and no validation rows.
 
     Examples
     --------
@@ -281,6 +296,8 @@ def fit(
     Network: ... Epoch: 1 cost=...
     Network: ... Epoch: 1 cost=...
     """
+    if patience and data.validation is None:
+        raise ValueError("patience must be None where there are no validation rows: nothing else judges an epoch")
     count = len(networks)
     files: list[str | None] = [None] * count
     if checkpoint:
@@ -291,7 +308,7 @@ def fit(
         "epochs": recipe.epochs,
         "batch_size": recipe.batch_size,
         "optimizer": recipe.make_optimizer(),
-        "validation_data": data.validation if recipe.judged or patience else None,
+        "validation_data": data.validation if recipe.validation == "epochs" or patience else None,
         "augment": recipe.augment,
         "verbose": False,
     }

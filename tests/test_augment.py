@@ -207,6 +207,7 @@ def test_what_fit_refuses(digits):
     net.fit(X[:, 1:], y, augment=Affine(shift=1, shape=(9, 11)), epochs=1, verbose=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("density", [0.05, 0.9])
 def test_a_batch_in_parts_has_the_same_bits(density):
     """Of more rows than go through 20,000 units at once; and with so few zeros that masks do not pay."""

@@ -67,6 +67,7 @@ def test_random_labels_are_of_all_classes(name):
     assert shares.min() > min(0.05, 0.5 / len(shares))
 
 
+@pytest.mark.slow
 def test_text_is_sparse_with_as_many_values_as_are_counted():
     workload = TRAINING["text"]
     problem = workload.problem()
@@ -144,6 +145,7 @@ def test_the_command(tmp_path, arguments):
     assert report.tables(results) == done.stdout.rstrip("\n")
 
 
+@pytest.mark.slow
 def test_missing_and_failing_peers_do_not_stop_the_rest(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(PEERS, "absent", Entry(("no_such_module",), ("fit",)))
     monkeypatch.setitem(PEERS, "broken", Entry(("numpy",), ("fit",)))  # but there is no bench.peers.broken
@@ -196,6 +198,7 @@ def test_growth_varies_one_quantity_over_whole_batches(quick):
         assert measures[quantity] == value
 
 
+@pytest.mark.slow
 def test_growth_measures_time_and_memory(monkeypatch):
     monkeypatch.setattr(growth, "QUICK_VALUES", {"width": (8, 256)})
     small, large = growth.grow(threads=1, quick=True, rounds=1)
@@ -449,6 +452,7 @@ def test_tables_without_fastmlp(results):
     assert cells(report.tables(results), "seed")[1:] == ["-", "-", "-", "-", "-", "-", "-", "2.5"]
 
 
+@pytest.mark.slow
 def test_charts(results, tmp_path, capsys):
     pytest.importorskip("matplotlib", reason="charts are drawn by matplotlib")
     (tmp_path / "results.json").write_text(json.dumps(results))

@@ -71,6 +71,7 @@ def test_sound_columns(case):
     assert said(cautions.about_inputs, FINE[case]) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [60, 1000, 1001, 5000])
 def test_images_are_sound(n):
     """Though pixels at the border have little ink, and in blurred images next to none."""

@@ -36,7 +36,7 @@ NOTHING_ELSE = {
     "input_noise": 0.0,
     "ema": None,
     "augment": None,
-    "judged": True,
+    "validation": "epochs",
 }
 
 
@@ -333,6 +333,7 @@ def test_plot_of_an_ensemble(run, data, tmp_path):
     assert "ensemble.png" in {file.name for file in tmp_path.iterdir()}
 
 
+@pytest.mark.slow
 def test_plot_leaves_out_what_is_not_square_and_says_so(run, tmp_path):
     pytest.importorskip("matplotlib", reason="draws with matplotlib")
     status, _, err = run("train", "--data", write_data(tmp_path, shape=(4, 5)), *FAST, "--plot", tmp_path / "pictures")
@@ -403,6 +404,8 @@ def test_the_command_trains_what_the_function_does(run, data, tmp_path):
         (["--recipe", "accurate", "--no-batch-norm"], {"batch_norm": False, "noise": 0.3}),
         (["--recipe", "accurate", "--noise", "0"], {"batch_norm": True, "noise": 0.0}),
         (["--batch-norm"], {"batch_norm": True}),
+        (["--recipe", "best", "--validation", "end"], {"validation": "end"}),
+        (["--recipe", "best", "--patience", "3"], {"validation": "epochs"}),
     ],
 )
 def test_options_change_one_thing_of_a_recipe(run, data, tmp_path, flags, expected):
@@ -424,6 +427,25 @@ def test_a_quick_recipe_may_have_patience(run, data, tmp_path):
     flags = ["--recipe", "fast", "--patience", "2", "--epochs", "30", "--learning-rate", "0.05"]
     epochs = result_of(run, tmp_path / "json", "--data", data, *flags)["epochs"]
     assert "validation_loss" in epochs[0]
+
+
+@pytest.mark.parametrize("flags", [["--recipe", "accurate"], ["--validation", "none"]])
+def test_what_learns_from_all_images_is_judged_by_the_test_images_alone(run, data, tmp_path, flags):
+    flags = ["--data", data, *SMALL, *flags]
+    result = result_of(run, tmp_path / "json", *flags, "--ensemble", "2", "--save", tmp_path / "nets")
+    assert not [name for name in (*result, *result["networks"][0]) if name.startswith("validation")]
+    assert list(result["networks"][0]["epochs"][0]) == ["epoch", "loss", "cost", "learning_rate", "seconds"]
+    recipe = result["config"]
+    X, y = fastmlp.load_mnist("train+validation", path=data)
+    net = fastmlp.load(tmp_path / "nets").networks[0]
+    other = RECIPES[recipe["recipe"]]._replace(hidden=(16,)).make_network(K, 10, seed=0)
+    optimizer = RECIPES[recipe["recipe"]].make_optimizer()
+    other.fit(X, y, epochs=2, batch_size=50, optimizer=optimizer, verbose=False)
+    np.testing.assert_array_equal(net.parameters, other.parameters)
+    status, out, err = run("train", *flags)
+    assert (status, err) == (0, "")
+    assert re.search(r"^Trained: seconds=[\d.]+$", out, re.MULTILINE) or "--recipe" not in flags
+    assert "validation" not in out
 
 
 def test_every_line_of_an_ensemble_says_of_which_network_it_is(run, data):
@@ -631,6 +653,8 @@ def test_version_and_help(run):
         (("train", "--optimizer", "lbfgs"), "argument --optimizer: invalid choice: 'lbfgs' (choose from "),
         (("train", "--activation", "swoosh"), "argument --activation: invalid choice: 'swoosh' (choose from "),
         (("train", "--recipe", "fastest"), "argument --recipe: invalid choice: 'fastest' (choose from "),
+        (("train", "--patience", "3", "--validation", "none"), "--patience wants --validation epochs, not none"),
+        (("train", "--validation", "all"), "argument --validation: invalid choice: 'all' (choose from "),
         (("train", "--ensemble", "0"), "argument --ensemble: wanted a whole number from 1, got '0'"),
         (
             ("train", "--recipe", "accurate", "--noise", "0.1,0.2"),
@@ -842,6 +866,7 @@ sys.exit(main(["train", "--data", {data!r}, "--plot", {str(tmp_path)!r}]))
 # ---- as a process
 
 
+@pytest.mark.slow
 def test_python_m_fastmlp_is_the_command(data):
     process = start("train", "--data", data, *FAST, "--quiet")
     out, err = process.communicate(timeout=60)
@@ -850,6 +875,7 @@ def test_python_m_fastmlp_is_the_command(data):
     assert err == ""
 
 
+@pytest.mark.slow
 def test_exit_status_and_one_line_of_a_process():
     process = start("train", "--epochs", "0")
     out, err = process.communicate(timeout=60)
@@ -866,6 +892,7 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", [True, False])
 @pytest.mark.usefixtures("interruptible")
 def test_ctrl_c(run, data, tmp_path, save):
@@ -883,6 +910,7 @@ def test_ctrl_c(run, data, tmp_path, save):
         assert err == "fastmlp: interrupted\n"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_in_an_ensemble(run, data, tmp_path):
     file, checkpoint = tmp_path / "networks", tmp_path / "run"
@@ -902,6 +930,7 @@ def test_ctrl_c_in_an_ensemble(run, data, tmp_path):
     assert [network.seed for network in fastmlp.load(file).networks] == [0, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_with_a_checkpoint(data, tmp_path):
     flags = ["--data", data, "--checkpoint", tmp_path / "run"]
@@ -918,6 +947,7 @@ def test_ctrl_c_with_a_checkpoint(data, tmp_path):
     run_on.communicate(timeout=60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["predict"], ["train"]])
 def test_a_reader_that_goes_away(data, model, tmp_path, arguments):
     if arguments == ["predict"]:
@@ -963,6 +993,7 @@ def _read_or_nothing(descriptor):
         return b""
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_a_progress_bar(data):
     shown = read_terminal("train", "--data", data, *FAST)
     assert re.search(r"Epoch 2/2: +\d+%\|", shown)
@@ -970,6 +1001,7 @@ def test_a_terminal_gets_a_progress_bar(data):
     assert re.search(r"Accuracy: [01]\.\d{4}\r\n$", shown)
 
 
+@pytest.mark.slow
 def test_quiet_on_a_terminal(data):
     shown = read_terminal("train", "--data", data, *FAST, "--quiet")
     assert re.fullmatch(r"Accuracy: [01]\.\d{4}\r\n", shown)
@@ -983,6 +1015,7 @@ def test_a_pipe_gets_plain_lines(data):
     assert [line.split()[0] for line in out.splitlines()] == ["Epoch:", "Epoch:", "Accuracy:"]
 
 
+@pytest.mark.slow
 def test_the_command_starts_without_what_it_may_not_need():
     script = """
 import sys

@@ -40,6 +40,7 @@ def written(folder: Path | str, content: bytes) -> Path:
 # ---- read_idx: what is right
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compress", [bytes, gzip.compress], ids=["plain", "gzip"])
 @given(
     array=st.sampled_from(sorted(CODES)).flatmap(
@@ -204,6 +205,7 @@ LABEL_COUNTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", FIRST_ROWS)
 def test_splits(split):
     X, y = load_mnist(split)
@@ -242,6 +244,7 @@ def test_one_hot():
     np.testing.assert_array_equal(rows.sum(axis=1), 1)
 
 
+@pytest.mark.slow
 def test_memory_is_the_result_and_the_bytes():
     tracemalloc.start()
     try:
@@ -251,6 +254,7 @@ def test_memory_is_the_result_and_the_bytes():
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_the_licence_lists_the_data_as_they_are():
     licence = (Path(digits._BUILT_IN) / "LICENSE.md").read_text(encoding="utf-8")
     for name in digits._SHA256:
@@ -258,6 +262,7 @@ def test_the_licence_lists_the_data_as_they_are():
         assert f"{hashlib.sha256(content).hexdigest()}  {name.removesuffix('.gz')}\n" in licence
 
 
+@pytest.mark.slow
 def test_a_changed_built_in_file_is_refused(tmp_path, monkeypatch):
     folder = shutil.copytree(digits._BUILT_IN, tmp_path / "mnist")
     monkeypatch.setattr(digits, "_BUILT_IN", str(folder))

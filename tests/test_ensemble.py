@@ -40,9 +40,10 @@ def targets_for(loss, n=N, m=M):
 
 
 LOSS_OBJECTS = [*LOSSES, CrossEntropy(label_smoothing=0.1), Quantile(levels=(0.1, 0.9)), Custom(half_square)]
+each_loss = pytest.mark.parametrize("loss", LOSS_OBJECTS, ids=lambda loss: repr(loss).partition(" at ")[0])
 
 
-@pytest.mark.parametrize("loss", LOSS_OBJECTS, ids=repr)
+@each_loss
 def test_the_answer_is_the_mean_of_the_answers(loss, assert_close):
     m = 6
     networks, X = members(loss, m), rows()
@@ -59,7 +60,7 @@ def test_the_answer_is_the_mean_of_the_answers(loss, assert_close):
     assert ensemble.predict(X).dtype == networks[0].predict(X).dtype
 
 
-@pytest.mark.parametrize("loss", LOSS_OBJECTS, ids=repr)
+@each_loss
 def test_its_loss_is_that_of_the_mean_and_below_the_mean_of_the_losses(loss):
     m = 6
     networks, X, y = members(loss, m), rows(), targets_for(loss, m=6)

@@ -32,12 +32,14 @@ def test_every_build_has_the_baseline():
     assert "scalar" in RUNS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", RUNS)
 def test_the_environment_chooses(isa, run_python):
     finished = run_python("from fastmlp import kernels; print(kernels.isa())", env={"FASTMLP_ISA": isa})
     assert finished.stdout == isa + "\n", finished.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unset", [None, ""])
 def test_the_best_one_is_used_where_none_is_asked_for(unset, run_python):
     finished = run_python("from fastmlp import kernels; print(kernels.isa())", env={"FASTMLP_ISA": unset})

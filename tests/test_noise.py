@@ -207,6 +207,7 @@ def test_steps_with_noise_of_the_input(sizes, zeros, options, assert_close):
     check_steps(assert_close, net, X, y, batch_size=30)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{"input_dropout": 0.4}, {"input_noise": 0.3}, {"input_dropout": 0.4, "input_noise": 0.3}]
 )

@@ -54,12 +54,14 @@ def imported(run_python, statement):
 # ---- Importing
 
 
+@pytest.mark.slow
 def test_importing_loads_nothing_that_only_some_need(run_python):
     before, after = imported(run_python, "import numpy"), imported(run_python, "import fastmlp")
     assert "fastmlp.network" in after - before
     assert not (after - before) & HEAVY
 
 
+@pytest.mark.slow
 def test_training_and_predicting_load_nothing_either(run_python):
     program = "import fastmlp, numpy as np\nnet = fastmlp.MLP((2, 2))\nnet.fit(np.eye(2), [0, 1], verbose=False)\n"
     before = imported(run_python, "import numpy, numpy.random")
@@ -67,6 +69,7 @@ def test_training_and_predicting_load_nothing_either(run_python):
     assert not (after - before) & HEAVY
 
 
+@pytest.mark.slow
 def test_the_first_fit_imports_nothing(run_python):
     """A Cython module that is imported when Ctrl-C comes goes on as if nothing were: better not within a fit."""
     program = "import fastmlp, numpy as np\nnet = fastmlp.MLP((2, 2))\n"
@@ -163,6 +166,7 @@ def test_the_names_a_user_types():
     assert set(fastmlp.__all__) <= set(namespace)
 
 
+@pytest.mark.slow
 def test_modules_that_few_need_are_attributes_too(run_python):
     pytest.importorskip("matplotlib", reason="plots need it")
     program = "import fastmlp\nprint(fastmlp.images.prepare, fastmlp.plots.write_all, fastmlp.recipes.train)"

@@ -94,6 +94,7 @@ def n_right(network, pictures, labels):
 # ---- MNIST is the measure
 
 
+@pytest.mark.slow
 def test_digits_of_mnist_come_out_as_they_are(network, digits):
     prepared = [prepare(row.reshape(28, 28)) for row in digits]
     rows = np.array([picture.pixels.ravel() for picture in prepared])
@@ -103,6 +104,7 @@ def test_digits_of_mnist_come_out_as_they_are(network, digits):
     assert np.mean(network.predict(rows) == labels) >= np.mean(network.predict(digits) == labels) - 0.003
 
 
+@pytest.mark.slow
 def test_redrawn_digits_are_read_as_the_originals(network, digits):
     generator = np.random.default_rng(5)
     pictures = [painted(redrawn(row, generator)) for row in digits[:100]]
@@ -115,6 +117,7 @@ def test_redrawn_digits_are_read_as_the_originals(network, digits):
 # ---- printed digits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("font", FONTS)
 def test_printed_digits_of_every_style(network, fonts, font):
     generator = np.random.default_rng(6)

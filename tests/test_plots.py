@@ -44,6 +44,7 @@ def drawn(figure, tmp_path):
     return (tmp_path / "figure.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_learning_curves_show_the_history(tmp_path):
     others = {"validation_accuracy": [0.8, 0.95, 0.9], "learning_rate": [1e-3, 5e-4, 2e-4]}
     figure = plots.learning_curves(history([0.5, 0.3, 0.2], validation_loss=[0.6, 0.4, 0.45], **others))
@@ -88,6 +89,7 @@ def test_the_loss_is_logarithmic_when_it_falls_far(loss, scale, tmp_path):
     assert drawn(figure, tmp_path).startswith(PNG)
 
 
+@pytest.mark.slow
 def test_digits_show_the_first_50_with_what_is_said_of_them(tmp_path):
     images, labels, predictions, probabilities = answers(60)
     figure = plots.digits(images, labels, predictions, probabilities)
@@ -120,6 +122,7 @@ def test_images_of_any_square_size(side, flat, tmp_path):
         assert drawn(figure, tmp_path).startswith(PNG)
 
 
+@pytest.mark.slow
 def test_worst_mistakes_are_the_surest_wrong_answers_in_order(tmp_path):
     images, labels, predictions, probabilities = answers(200)
     figure = plots.worst_mistakes(images, labels, predictions, probabilities)
@@ -153,6 +156,7 @@ def test_no_mistakes(tmp_path):
     assert drawn(figure, tmp_path).startswith(PNG)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(pairs=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=60))
 def test_confusion_matrix_counts(pairs):
@@ -302,6 +306,7 @@ def test_maps_and_spreads_that_cannot_be_drawn(draw, message):
         draw()
 
 
+@pytest.mark.slow
 def test_the_spread_has_every_networks_curves_and_accuracy(tmp_path):
     losses = [[0.9, 0.5, 0.1], [0.8, 0.4], [0.7, 0.3, 0.02]]  # the second one has stopped early
     histories = [
@@ -351,6 +356,7 @@ def test_write_all_writes_what_there_is(count, tmp_path):
     assert all((folder / name).read_bytes().startswith(PNG) for name in names)
 
 
+@pytest.mark.slow
 def test_write_all_leaves_out_images_that_are_not_square(tmp_path):
     _, labels, _, probabilities = answers(60)
     names = plots.write_all(tmp_path, history([0.5]), np.zeros((60, 20)), labels, probabilities)

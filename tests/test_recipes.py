@@ -73,7 +73,7 @@ def test_what_a_recipe_says_is_what_is_trained(name, data):
     history = other.fit(data.X, data.y, epochs=3, batch_size=32, **options)
     assert net.history.loss == history.loss
     assert type(optimizer).__name__.lower() == recipe.optimizer
-    assert len(net.history.validation_loss) == (3 if recipe.judged else 0)
+    assert len(net.history.validation_loss) == (3 if recipe.validation == "epochs" else 0)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -164,6 +164,19 @@ def test_train_reads_a_directory_that_has_no_test_images(folder):
     np.testing.assert_array_equal(net.parameters, ensemble.networks[1].parameters)
 
 
+@pytest.mark.parametrize(("kind", "learned"), [("epochs", "train"), ("end", "train"), ("none", "train+validation")])
+def test_what_the_validation_rows_are_for(folder, kind, learned):
+    data = Data.load(RECIPES["fast"]._replace(validation=kind), folder)
+    X, y = fastmlp.load_mnist(learned, path=folder)
+    np.testing.assert_array_equal(data.X, X)
+    np.testing.assert_array_equal(data.y, y)
+    assert data.n_classes == 10
+    assert (data.validation is None) == (kind == "none")
+    if data.validation is None:
+        with pytest.raises(ValueError, match="patience must be None where there are no validation rows"):
+            trained(small("fast"), data, patience=1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -200,7 +213,7 @@ def test_a_recipe_does_not_change():
     first, second = (RECIPES["best"].make_optimizer() for _ in range(2))
     first.learning_rate = 1.0
     assert second.learning_rate != 1.0
-    assert set(Recipe._field_defaults) >= {"dropout", "ema", "augment", "judged"}
+    assert set(Recipe._field_defaults) >= {"dropout", "ema", "augment", "validation"}
 
 
 @pytest.mark.slow

@@ -61,6 +61,7 @@ def test_every_format(of):
     assert network.evaluate(matrix, y) == expected.evaluate(X, y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_prediction_takes_wide_rows_by_their_values_and_not_by_their_zeros(monkeypatch, n_threads):
     """Each call of the engine is a rendezvous of threads: many small ones take longer than the rows."""

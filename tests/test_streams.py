@@ -86,7 +86,7 @@ def test_batches_of_any_size(data, batch_size):
         {"loss": "focal"},
         {"loss": fastmlp.losses.Custom(lambda z, t: ((z**2).sum(axis=1), 2 * z))},
     ],
-    ids=str,
+    ids=lambda options: str(options).partition(" at ")[0],
 )
 @pytest.mark.parametrize("optimizer", [Adam(clip_norm=0.1, ema=0.9), Adam(fastmlp.schedules.Cosine(1e-2, warmup=3))])
 def test_what_training_has_goes_through_windows(data, options, optimizer):
@@ -376,6 +376,7 @@ def test_a_parquet_file_that_breaks_in_an_epoch(tables, data):
     np.testing.assert_array_equal(net.parameters, trained(X[:256], y[:256], epochs=1, shuffle=False)[0].parameters)
 
 
+@pytest.mark.slow
 def test_dask_arrays(data):
     da = pytest.importorskip("dask.array", reason="dask is not installed")
     X, y = da.from_array(data[0], chunks=(130, 7)), da.from_array(data[1], chunks=130)
@@ -391,6 +392,7 @@ def test_dask_arrays(data):
     assert_same(trained(unknown, shuffle=False), trained(data[0][kept], data[1][kept], shuffle=False))
 
 
+@pytest.mark.slow
 def test_dask_data_frames(data):
     dd = pytest.importorskip("dask.dataframe", reason="dask.dataframe is not installed")
     pd = pytest.importorskip("pandas")
@@ -715,6 +717,7 @@ def reading():
     return [thread for thread in threading.enumerate() if thread.name == "fastmlp stream"]
 
 
+@pytest.mark.slow
 def test_no_thread_is_left(data):
     trained(Stream(*data, window_rows=64))
     net = MLP(SIZES)

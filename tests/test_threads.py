@@ -140,6 +140,7 @@ def test_work_decides_within_the_limit(monkeypatch):
 # ---- Fork ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @needs_fork
 @needs_openmp
 def test_a_forked_child_trains_to_the_same_bits(run_python):
@@ -171,6 +172,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), work() == expected)
     assert finished.stdout == "0 True\n", finished
 
 
+@pytest.mark.slow
 @needs_fork
 @needs_openmp
 def test_a_child_forked_after_another_library_used_openmp_trains_on(run_python):
@@ -197,6 +199,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert finished.stdout == "1\n", finished.stderr
 
 
+@pytest.mark.slow
 @needs_fork
 @needs_openmp
 def test_a_child_forked_in_a_callback_trains_on(run_python):
@@ -285,6 +288,7 @@ def test_training_lets_other_threads_run():
 # ---- Ctrl-C ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_ctrl_c_stops_a_process_that_trains(n_threads, run_python):
     program = f"""

@@ -25,15 +25,17 @@ class Report:
         self.models: list[MLP | Ensemble] = [*self.networks, model] if isinstance(model, Ensemble) else [model]
         times = [sum(network.history.seconds) for network in self.networks]
         times += [seconds] if isinstance(model, Ensemble) else []
-        self.figures = [
-            {"training_seconds": time, **_named("validation", each.evaluate(*data.validation))}
-            for each, time in zip(self.models, times, strict=True)
-        ]
+        self.figures = [{"training_seconds": time} for time in times]
+        if data.validation is not None:
+            self._judge("validation", *data.validation)
 
     def test(self, X: Float32, y: NDArray[Any]) -> None:
         """Add what each is worth on the test images."""
+        self._judge("test", X, y)
+
+    def _judge(self, kind: str, X: Float32, y: NDArray[Any]) -> None:
         for model, known in zip(self.models, self.figures, strict=True):
-            known.update(_named("test", model.evaluate(X, y)))
+            known.update({f"{kind}_{name}": value for name, value in model.evaluate(X, y).items()})
 
     def lines(self, form: str) -> list[str]:
         """Return a line for each, with its figures in their places; the last one is of all together."""
@@ -51,10 +53,6 @@ class Report:
         parts = {"networks": members} if members else epochs[0]
         result = {"config": config, **parts, **whole, "total_seconds": total_seconds}
         return json.dumps(result, indent=2, allow_nan=False) + "\n"
-
-
-def _named(kind: str, scores: Mapping[str, float]) -> dict[str, float]:
-    return {f"{kind}_{name}": value for name, value in scores.items()}
 
 
 def _epochs(history: History) -> list[dict[str, float]]:

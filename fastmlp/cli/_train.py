@@ -32,8 +32,9 @@ def add_command(commands: Any) -> None:
         "train",
         help="train a network on MNIST, or on data in the same format",
         description="Trains a network on the training images but the first 5,000, reports its progress on "
-        "those 5,000, and ends with its accuracy on the test images, which are read then. After Ctrl-C, --save still "
-        "writes the network, as it was after the last whole batch.",
+        "those 5,000, and ends with its accuracy on the test images, which are read then. The recipes accurate and "
+        "best, for which those 5,000 have done their work, learn from them, too. After Ctrl-C, --save still writes the "
+        "network, as it was after the last whole batch.",
         allow_abbrev=False,
     )
     train.set_defaults(run=_train)
@@ -60,6 +61,11 @@ def add_command(commands: Any) -> None:
         f"{tutorial.learning_rate}; fastmlp.recipes.RECIPES has all of them.",
     )
     _add_changes(group)
+    group.add_argument(
+        "--validation",
+        choices=["epochs", "end", "none"],
+        help="what the first 5,000 images are for: to judge each epoch, or the trained network, or to be learned from",
+    )
     train.add_argument(
         "--seed",
         type=_arguments.seed,
@@ -153,10 +159,8 @@ def _add_changes(group: argparse._ArgumentGroup) -> None:
     )
 
 
-_TRAINED = (
-    "Trained: seconds={training_seconds:.2f} validation_loss={validation_loss:.4f} "
-    "validation_accuracy={validation_accuracy:.4f}"
-)
+_TRAINED = "Trained: seconds={training_seconds:.2f}"
+_JUDGED = " validation_loss={validation_loss:.4f} validation_accuracy={validation_accuracy:.4f}"
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -174,7 +178,7 @@ def _train_and_report(options: argparse.Namespace, output: TextIO) -> None:
         raise ValueError("--mpi trains one network, not an --ensemble: fastmlp.fit_many trains several at once")
     communicator = world() if options.mpi else None
     recipe, path = _recipe(options), _arguments.path_of(options.data)
-    data = Data.load(path)
+    data = Data.load(recipe, path)
     if path:
         find_mnist("test", path)  # read in the end, but missed now
     networks = recipes.make_networks(recipe, data, options.seed, options.ensemble, options.threads)
@@ -201,7 +205,7 @@ def _train_and_report(options: argparse.Namespace, output: TextIO) -> None:
 
     report = Report(model, data, seconds)
     if options.recipe != "tutorial" or options.ensemble > 1:
-        _print(options, report.lines(_TRAINED))
+        _print(options, report.lines(_TRAINED + ("" if data.validation is None else _JUDGED)))
     Xt, yt = _test_images(path, data)
     report.test(Xt, yt)
     if options.json:
@@ -234,6 +238,10 @@ def _recipe(options: argparse.Namespace) -> Recipe:
         said = {"learning_rate": OPTIMIZERS[options.optimizer]().learning_rate, **said}
     if options.schedule == "none":
         said["schedule"] = None
+    if options.patience:
+        if options.validation not in (None, "epochs"):
+            raise ValueError(f"--patience wants --validation epochs, not {options.validation}")
+        said["validation"] = "epochs"
     return recipe._replace(**said)
 
 

@@ -72,6 +72,7 @@ def scalars(directory):
                 yield value.tag, event.step, value.simple_value
 
 
+@pytest.mark.slow
 def test_scalars_that_tensorboard_reads(tmp_path):
     pytest.importorskip("tensorboardX", reason="writes for TensorBoard")
     history = fit(TensorBoard(tmp_path / "runs"))

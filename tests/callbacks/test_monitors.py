@@ -141,6 +141,7 @@ def test_a_rate_below_the_least_is_left_alone():
     assert played(ReduceOnPlateau(patience=1, min_learning_rate=2), [1] * 4).learning_rate == [1] * 4
 
 
+@pytest.mark.slow
 def test_a_reduced_rate_is_that_of_pytorch():
     torch = pytest.importorskip("torch", reason="compares with PyTorch")
     values = np.random.default_rng(0).random(60).tolist()

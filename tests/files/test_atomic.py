@@ -119,6 +119,7 @@ with replacing({path!r}) as stream:
 """
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_left_is_removed_by_the_next_one(path, run_python):
     for _ in range(2):
         assert run_python(KILLED.format(path=str(path))).returncode == -9

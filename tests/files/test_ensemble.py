@@ -182,6 +182,7 @@ def test_networks_of_two_ensembles_are_none(path):
         load(path)
 
 
+@pytest.mark.slow
 def test_every_changed_byte_is_found(saved):
     """One bit of each byte: of the header all, of the values some."""
     whole = saved.read_bytes()

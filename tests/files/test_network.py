@@ -212,6 +212,7 @@ else:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_without_memory_a_save_is_a_memory_error(path, run_python):
     said = set()
@@ -375,6 +376,7 @@ def test_a_damaged_file_gives_its_error_or_the_network(tmp_path_factory):
     check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer_sizes", [[2**20, 2**20], [5, 2**40, 3], [1] * 100_000])
 def test_sizes_that_are_not_in_the_file_cost_no_memory(saved, layer_sizes):
     resaved(saved, layer_sizes=layer_sizes)

@@ -44,6 +44,7 @@ def entry(start, end, shape, dtype="F32"):
 # ---- what is right
 
 
+@pytest.mark.slow
 @given(tensors=TENSORS, metadata=METADATA)
 @settings(deadline=None, max_examples=100)
 def test_the_library_reads_what_is_written(tensors, metadata):
@@ -64,6 +65,7 @@ def test_the_library_reads_the_metadata_too(tmp_path):
         assert file.metadata() == {"author": "Zoë"}
 
 
+@pytest.mark.slow
 @given(tensors=TENSORS.filter(len), metadata=METADATA)  # without tensors the library writes no JSON
 @settings(deadline=None, max_examples=100)
 def test_what_the_library_writes_is_read(tensors, metadata):
@@ -190,6 +192,7 @@ def test_the_library_refuses_them_too(case):
         library.load(BAD[case][0])
 
 
+@pytest.mark.slow
 def test_what_the_library_refuses_of_a_damaged_header_is_refused(tmp_path_factory):
     path = tmp_path_factory.mktemp("fuzz") / "file"
     whole = described(GOOD, VALUES)

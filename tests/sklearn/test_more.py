@@ -273,6 +273,7 @@ def test_quantiles():
     assert early.best_validation_score_ == -min(early.validation_loss_curve_)
 
 
+@pytest.mark.slow
 def test_poisson_is_scikit_learns():
     X, y = skewed()
     y = np.random.default_rng(1).poisson(y).astype(float)

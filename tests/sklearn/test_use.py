@@ -56,6 +56,7 @@ def test_reached_from_the_package_and_not_imported_with_it(run_python):
     assert fastmlp.sklearn.MLPRegressor is MLPRegressor
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["sklearn", "scipy"])
 def test_without_scikit_learn_the_extra_is_named(run_python, missing):
     done = run_python(f"import sys, fastmlp; sys.modules['{missing}'] = None; fastmlp.MLPClassifier")

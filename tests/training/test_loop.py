@@ -208,6 +208,7 @@ def test_orders():
     np.testing.assert_array_equal(next(orders(1000, 0, 0, shuffle=False)), np.arange(1000))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [4, 10, 1500])
 def test_every_row_is_as_likely_in_every_place(n):
     drawn = np.array([rows.copy() for rows in islice(orders(n, 3, 0, shuffle=True), 20 * n)])

@@ -572,6 +572,7 @@ def test_a_rank_that_raises_ends_all_and_says_so(data, capsys):
     assert "Traceback" in error
 
 
+@pytest.mark.slow
 def test_a_rank_that_is_silent_is_named_after_a_while(data, monkeypatch, capsys):
     X, y = data
     monkeypatch.setattr(ranks, "TIMEOUT", 0.3)

@@ -87,6 +87,7 @@ def test_a_fit_that_fails_is_over(error):
     fit(net)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_child_forked_during_a_fit_may_fit(run_python):
     program = """

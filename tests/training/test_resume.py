@@ -201,6 +201,7 @@ sys.stdout.buffer.write(net.parameters.tobytes())
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed(tmp_path):
     command, whole = [sys.executable, "-c", KILLED, str(tmp_path / "run")], network()
     assert subprocess.run([*command, "kill"], check=False, timeout=60).returncode == -signal.SIGKILL

@@ -84,6 +84,7 @@ NETS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("job", "net"), [*((job, "plain") for job in JOBS), *(("windows", net) for net in NETS)])
 def test_the_same_bits_as_a_run_that_was_never_stopped(job, net, files, tmp_path, *, state, without_seconds):
     whole, written = network(**NETS[net]), network(**NETS[net])
@@ -174,6 +175,7 @@ def test_where_training_ends_within_an_epoch(callback, tmp_path, state):
     assert state(resumed) == state(whole)
 
 
+@pytest.mark.slow
 def test_where_a_loss_of_python_fails(tmp_path, state, without_seconds):
     """In the second part of a batch: its first part is in no cost."""
     calls, rows = [], (np.repeat(X, 20, axis=0), np.repeat(Y, 20))

@@ -103,6 +103,7 @@ class Lines:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [None, 1, 2, 3, 4, 5])
 def test_ctrl_c_at_any_line_leaves_the_state_of_one_moment(moments, first, state):
     """Once, or a second time while the first one is answered; `first` is the batch after which that came (5: never)."""
@@ -170,6 +171,7 @@ print(tracemalloc.get_traced_memory()[1] / net.parameters.nbytes)
 """
 
 
+@pytest.mark.slow
 def test_training_takes_memory_of_five_times_the_parameters(run_python):
     # The engine's own and its two moments, and the network's two moments; callbacks that may write have it keep more.
     plain, watched = (float(run_python(["-c", MEMORY, str(n)]).stdout) for n in (0, 1))
@@ -342,6 +344,7 @@ def test_an_interrupt_of_a_training_that_diverged(interrupt_at_the_clock, blobs,
     assert state(net) == kept
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that sends a signal")
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_a_signal(monkeypatch, n_threads, digits):
