@@ -226,7 +226,8 @@ def test_the_fast_recipe_on_a_seed_that_nobody_tuned_on():
 @pytest.mark.parametrize(("name", "least"), [("accurate", 0.97), ("best", 0.97)])
 def test_recipes_cut_short(name, least):
     """Three epochs of so many, of smaller networks: they learn, and the schedule comes to its end."""
-    recipe, data = RECIPES[name]._replace(epochs=3, hidden=(300, 100)), Data.load()
+    recipe = RECIPES[name]._replace(epochs=3, hidden=(300, 100), validation="end")
+    data = Data.load(recipe)
     (net,) = trained(recipe, data, seed=4242)
     assert recipes.together([net]).evaluate(*data.validation)["accuracy"] > least
     assert net.history.learning_rate[-1] < 1e-3 * recipe.learning_rate
