@@ -75,6 +75,11 @@ typedef struct {
     ptrdiff_t ld_panel, ld_masks;
 } fm_masked;
 
+/* From a panel of c, start or b to its neighbour, whose rows are FM_PANEL floats apart, too. */
+typedef struct {
+    ptrdiff_t c, start, b;
+} fm_apart;
+
 /* One step of an optimizer. Adam's rate is
  * learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t) and its epsilon is scaled by sqrt(1 - beta_2^t): algorithm 1 of
  * Kingma & Ba (2015) with the corrections taken out of the loop. beta_1 is SGD's momentum. decay is
@@ -119,6 +124,9 @@ typedef struct {
 
     void (*masked)(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_start, fm_masked a, const float *b,
                    ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t k, ptrdiff_t width);
+    /* The same for two whole panels. */
+    void (*masked_two)(float *c, const float *start, ptrdiff_t ld_start, fm_masked a, const float *b, fm_apart apart,
+                       ptrdiff_t n, ptrdiff_t k);
 
     /* One row y (m) = x (k) weights + bias, skipping zeros of x; weights (k, m) are row-major, and bias follows. */
     void (*row_product)(float *y, const float *x, const float *weights, ptrdiff_t k, ptrdiff_t m);
@@ -193,6 +201,10 @@ typedef struct {
     void (*masked_update)(float *weights, float *moment_1, float *moment_2, const float *start, ptrdiff_t ld_start,
                           fm_masked a, const float *b, ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t k, ptrdiff_t width,
                           const fm_step *step);
+    /* The same for two whole panels of weights, moments and b; apart.c is that of the former. */
+    void (*masked_update_two)(float *weights, float *moment_1, float *moment_2, const float *start, ptrdiff_t ld_start,
+                              fm_masked a, const float *b, fm_apart apart, ptrdiff_t n, ptrdiff_t k,
+                              const fm_step *step);
 
     /* Columns of weights (k, width) whose norm is above max_norm are multiplied down to it. */
     void (*constrain)(float *weights, ptrdiff_t ld, ptrdiff_t k, ptrdiff_t width, float max_norm);

@@ -112,37 +112,48 @@ static void sparse_update(float *w, float *moment_1, float *moment_2, ptrdiff_t 
     }
 }
 
-INLINE void masked_update_columns(float *restrict w, float *restrict moment_1, float *restrict moment_2,
-                                  const float *start, ptrdiff_t ld_start, fm_masked a, const float *b, ptrdiff_t ldb,
-                                  ptrdiff_t n, ptrdiff_t k, const fm_step *step, const int vecs) {
+/* A row of gradients of one panel, or of two. */
+INLINE void update_panels(float *w, float *moment_1, float *moment_2, ptrdiff_t apart, vec *g, const fm_step *s,
+                          const int vecs) {
+    const int each = vecs < PANEL_VECS ? vecs : PANEL_VECS;
+    UNROLL for (int v = 0; v < vecs; v += each, w += apart, moment_1 += apart, moment_2 += apart)
+        update_row(w, moment_1, moment_2, FM_PANEL, g + v, s, each);
+}
+
+INLINE void masked_update_columns(float *w, float *moment_1, float *moment_2, const float *start, ptrdiff_t ld_start,
+                                  fm_masked a, const float *b, ptrdiff_t ldb, fm_apart apart, ptrdiff_t n, ptrdiff_t k,
+                                  const fm_step *step, const int vecs) {
     const fm_step s = *step;
-    vec g[2][PAIR_VECS];
+    const float *from[2] = {start, vecs > PANEL_VECS ? plain(start + apart.start) : start};
+    vec g[2][2 * PAIR_VECS];
     ptrdiff_t i = 0;
     for (; i + 2 <= n; i += 2, w += 2 * FM_PANEL, moment_1 += 2 * FM_PANEL, moment_2 += 2 * FM_PANEL) {
         UNROLL for (int v = 0; v < vecs; v++) {
-            g[0][v] = load(start + i * ld_start + v * LANES);
-            g[1][v] = load(start + (i + 1) * ld_start + v * LANES);
+            g[0][v] = load(PLACE(from, v));
+            g[1][v] = load(PLACE(from, v) + ld_start);
         }
-        add_masked_pair(g, a, i, b, ldb, k, vecs);
-        update_row(w, moment_1, moment_2, FM_PANEL, g[0], &s, vecs);
-        update_row(w + FM_PANEL, moment_1 + FM_PANEL, moment_2 + FM_PANEL, FM_PANEL, g[1], &s, vecs);
+        add_masked_pair(g, a, i, b, ldb, apart.b, k, 2, vecs);
+        update_panels(w, moment_1, moment_2, apart.c, g[0], &s, vecs);
+        update_panels(w + FM_PANEL, moment_1 + FM_PANEL, moment_2 + FM_PANEL, apart.c, g[1], &s, vecs);
+        from[0] += 2 * ld_start, from[1] += 2 * ld_start;
     }
     if (i < n) {
-        UNROLL for (int v = 0; v < vecs; v++) g[0][v] = load(start + i * ld_start + v * LANES);
-        add_masked_row(g[0], a, i, b, ldb, k, vecs);
-        update_row(w, moment_1, moment_2, FM_PANEL, g[0], &s, vecs);
+        UNROLL for (int v = 0; v < vecs; v++) g[0][v] = load(PLACE(from, v));
+        add_masked_pair(g, a, i, b, ldb, apart.b, k, 1, vecs);
+        update_panels(w, moment_1, moment_2, apart.c, g[0], &s, vecs);
     }
 }
 
 INLINE void masked_update_panel(float *w, float *moment_1, float *moment_2, const float *start, ptrdiff_t ld_start,
                                 fm_masked a, const float *b, ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t k, ptrdiff_t width,
                                 const fm_step *step) {
+    const fm_apart apart = {0, 0, 0};
     const ptrdiff_t whole = PAIR_VECS * LANES;
     for (; width >= whole; width -= whole, w += whole, moment_1 += whole, moment_2 += whole, start += whole, b += whole)
-        masked_update_columns(w, moment_1, moment_2, start, ld_start, a, b, ldb, n, k, step, PAIR_VECS);
+        masked_update_columns(w, moment_1, moment_2, start, ld_start, a, b, ldb, apart, n, k, step, PAIR_VECS);
     for (; width > 0;
          width -= FM_PAD, w += FM_PAD, moment_1 += FM_PAD, moment_2 += FM_PAD, start += FM_PAD, b += FM_PAD)
-        masked_update_columns(w, moment_1, moment_2, start, ld_start, a, b, ldb, n, k, step, FM_PAD / LANES);
+        masked_update_columns(w, moment_1, moment_2, start, ld_start, a, b, ldb, apart, n, k, step, FM_PAD / LANES);
 }
 
 static void masked_update(float *w, float *moment_1, float *moment_2, const float *start, ptrdiff_t ld_start,
@@ -152,6 +163,19 @@ static void masked_update(float *w, float *moment_1, float *moment_2, const floa
         masked_update_panel(w, moment_1, moment_2, start, ld_start, a, b, FM_PANEL, n, k, width, step);
     else
         masked_update_panel(w, moment_1, moment_2, start, ld_start, a, b, ldb, n, k, width, step);
+}
+
+static void masked_update_two(float *w, float *moment_1, float *moment_2, const float *start, ptrdiff_t ld_start,
+                              fm_masked a, const float *b, fm_apart apart, ptrdiff_t n, ptrdiff_t k,
+                              const fm_step *step) {
+#if PAIR_VECS == PANEL_VECS
+    masked_update_columns(w, moment_1, moment_2, start, ld_start, a, b, FM_PANEL, apart, n, k, step, 2 * PANEL_VECS);
+#else
+    for (int panel = 0; panel < 2; panel++) {
+        masked_update_panel(w, moment_1, moment_2, start, ld_start, a, b, FM_PANEL, n, k, FM_PANEL, step);
+        w += apart.c, moment_1 += apart.c, moment_2 += apart.c, start += apart.start, b += apart.b;
+    }
+#endif
 }
 
 static void constrain(float *w, ptrdiff_t ld, ptrdiff_t k, ptrdiff_t width, float max_norm) {

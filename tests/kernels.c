@@ -7,12 +7,13 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #define LENGTH(array) ((int)(sizeof(array) / sizeof *(array)))
 
-_Static_assert(sizeof(fm_kernels) == 34 * sizeof(void *), "a name and 33 kernels: check the new one as well");
+_Static_assert(sizeof(fm_kernels) == 36 * sizeof(void *), "a name and 35 kernels: check the new one as well");
 
 static const ptrdiff_t SIZES[] = {1, 2, 3, 7, 63, 64, 65, 100, 113};
 static const ptrdiff_t IMAGES[] = {1, 2, 15, 28, 70}; /* heights and widths */
@@ -205,6 +206,40 @@ static void check_products(const fm_kernels *f, ptrdiff_t n, ptrdiff_t k, ptrdif
                 f->masked(c, ldc, starts[start], ld, masked, spread, FM_PANEL, n, k, width);
             check(other < 0 ? "dense" : others[other], 10 * start + layout, c, e, count, k + 1, 1);
         }
+}
+
+/* Two panels at once, to the bits of one after the other. */
+static void check_two_panels(const fm_kernels *f, ptrdiff_t n, ptrdiff_t k) {
+    const fm_masked x = masked_of(floats(n * k, 0.5), n, k);
+    const ptrdiff_t count = span(2, n * FM_PANEL + 3, n * FM_PANEL);
+    const float *b = floats(span(2, k * FM_PANEL + 5, k * FM_PANEL), 1), *bias = floats(span(2, 70, FM_PANEL), 1);
+    float *c = floats(count, 1), *other = take(count, sizeof *other);
+    const float *froms[] = {bias, c}, *other_froms[] = {bias, other};
+    const fm_apart aparts[] = {{n * FM_PANEL + 3, 70, k * FM_PANEL + 5},
+                               {n * FM_PANEL + 3, n * FM_PANEL + 3, k * FM_PANEL + 5}};
+    const fm_step step = {FM_ADAM, 0.5f, 0.75f, 0.875f, 0.125f, 0.9375f, 0.0625f, 0.01f, 0.5f, 0.25f};
+    for (int start = 0; start < 2; start++) {
+        const fm_apart apart = aparts[start];
+        const ptrdiff_t ld = start * FM_PANEL;
+        memcpy(other, c, (size_t)count * sizeof *c);
+        f->masked_two(c, froms[start], ld, x, b, apart, n, k);
+        for (int panel = 0; panel < 2; panel++)
+            f->masked(other + panel * apart.c, FM_PANEL, other_froms[start] + panel * apart.start, ld, x,
+                      b + panel * apart.b, FM_PANEL, n, k, FM_PANEL);
+        check("masked_two", start, c, doubles(other, count), count, 1, 0);
+    }
+    float *p[2][3]; /* weights and moments */
+    for (int array = 0; array < 3; array++) {
+        p[0][array] = floats(count, 1), p[1][array] = take(count, sizeof *c);
+        for (ptrdiff_t i = 0; i < count; i++) p[0][array][i] = 0.1f + fabsf(p[0][array][i]);
+        memcpy(p[1][array], p[0][array], (size_t)count * sizeof *c);
+    }
+    f->masked_update_two(p[0][0], p[0][1], p[0][2], bias, 0, x, b, aparts[0], n, k, &step);
+    for (ptrdiff_t panel = 0, place = 0; panel < 2; panel++, place += aparts[0].c)
+        f->masked_update(p[1][0] + place, p[1][1] + place, p[1][2] + place, bias + panel * aparts[0].start, 0, x,
+                         b + panel * aparts[0].b, FM_PANEL, n, k, FM_PANEL, &step);
+    for (int array = 0; array < 3; array++)
+        check("masked_update_two", array, p[0][array], doubles(p[1][array], count), count, 1, 0);
 }
 
 static void check_row_product(const fm_kernels *f, ptrdiff_t k, ptrdiff_t m) {
@@ -814,6 +849,8 @@ static void check_sizes(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
         check_updates_of_products(f, n, m, width);
         check_constraint(f, n, width);
     }
+    used = 0, sizes[2] = 2 * FM_PANEL;
+    check_two_panels(f, n, m);
 }
 
 /* A denormal as an operand, and one on the way to the result; before, between and after the two calls. */

@@ -10,7 +10,8 @@ import numpy as np
 from fastmlp.engine.table cimport FM_PANEL, fm_loss, kernels
 from fastmlp.engine.layer cimport Layer, backward, blocks_of, forward, panel_floats, whole_gradient
 from fastmlp.engine.matrix cimport (
-    Buffers, Matrix, add_transpose, choose_masks, column_tasks, make_panels, make_rows, panels_of, worth_skipping,
+    Buffers, Matrix, add_transpose, choose_group, choose_masks, column_tasks, groups_of, make_panels, make_rows,
+    panels_of, worth_skipping,
 )
 from fastmlp.engine.noise cimport set_key
 from fastmlp.engine.parameters cimport Parameters
@@ -65,13 +66,13 @@ cdef class Batch:
         self.h = <Matrix *>self.buffers.allocate(sizeof(Matrix) * (self.n_layers + 1) * sets)
         self.dz = <Matrix *>self.buffers.allocate(sizeof(Matrix) * (self.n_layers + 1) * sets)
         for i in range(sets):
-            self.add_activations(i, strip, masks)
+            self.add_activations(i, strip, masks, n_threads)
         self.labels = <int64_t *>self.buffers.allocate(8 * capacity)
         self.targets = self.buffers.floats(capacity * self.width)
         self.scale, self.losses = self.buffers.floats(capacity), self.buffers.floats(capacity)
         self.scratch = self.buffers.floats(n_threads * rows.scratch)
 
-    def add_activations(self, int set, Py_ssize_t rows, bint masks):
+    def add_activations(self, int set, Py_ssize_t rows, bint masks, int n_threads):
         """Room for the activations of so many rows, and for their gradients."""
         cdef Py_ssize_t l
         cdef bint here
@@ -95,6 +96,9 @@ cdef class Batch:
             dz[l] = make_panels(rows, layer.k, here, self.buffers)
         h[self.n_layers] = make_rows(rows, self.m, self.buffers)
         dz[self.n_layers] = h[self.n_layers]
+        for l in range(self.n_layers):
+            choose_group(&h[l], self.layers[l].m, n_threads)
+            choose_group(&dz[l + 1], self.layers[l].k, n_threads)
 
     cdef Matrix *h_of(self, int thread) noexcept nogil:
         return self.h + thread * (self.n_layers + 1)
@@ -109,7 +113,8 @@ cdef class Batch:
         found = []
         for l in range(self.n_layers):
             layer, x = &self.layers[l], &self.h[l]
-            found.append((panels_of(layer.k), layer.panels, blocks_of(layer, x), column_tasks(x), layer.normalised))
+            found.append((panels_of(layer.k), layer.panels, blocks_of(layer, x), column_tasks(x), layer.normalised,
+                          self.dz[l + 1].group, x.group))
         return found
 
     # -- Rows, and what they are to become
@@ -173,19 +178,19 @@ cdef class Batch:
     cdef void chain(self, Parameters parameters, const fm_loss *loss, const int64_t *order, Py_ssize_t i,
                     Py_ssize_t first, Py_ssize_t n, int thread) noexcept nogil:
         """Rows [first, first + n) through all layers and back, to the i-th gradient."""
-        cdef Py_ssize_t l, panel
+        cdef Py_ssize_t l, group
         cdef const Layer *layers = self.layers
         cdef Matrix *h = self.h_of(thread)
         cdef Matrix *dz = self.dz_of(thread)
         cdef float *gradient = parameters.gradients + i * parameters.count
         self.gather(h, 0, order, first, n, thread)
         for l in range(self.n_layers):
-            for panel in range(layers[l].panels):
-                forward(&layers[l], h + l, h + l + 1, order + first, panel, 0, n)
+            for group in range(groups_of(layers[l].panels, h + l)):
+                forward(&layers[l], h + l, h + l + 1, order + first, group, 0, n)
         self.compute_loss(loss, h + self.n_layers, 0, first, n)
         for l in range(self.n_layers - 1, 0, -1):
-            for panel in range(panels_of(layers[l].k)):
-                backward(&layers[l], &layers[l - 1], dz + l + 1, h + l, dz + l, parameters.zeros, panel, 0, n)
+            for group in range(groups_of(panels_of(layers[l].k), dz + l + 1)):
+                backward(&layers[l], &layers[l - 1], dz + l + 1, h + l, dz + l, parameters.zeros, group, 0, n)
         for l in range(self.n_layers):
             whole_gradient(gradient, &layers[l], h + l, dz + l + 1, parameters.zeros, n)
             gradient += panel_floats(&layers[l])

@@ -44,16 +44,17 @@ cdef Py_ssize_t panel_floats(const Layer *layer) noexcept nogil
 cdef void pack(float *panels, const Layer *layer, const float *flat, Py_ssize_t rows) noexcept nogil
 cdef void unpack(float *flat, const Layer *layer, const float *panels, Py_ssize_t rows) noexcept nogil
 
-cdef void forward(const Layer *layer, const Matrix *x, const Matrix *h, const int64_t *rows, Py_ssize_t panel,
+cdef void forward(const Layer *layer, const Matrix *x, const Matrix *h, const int64_t *rows, Py_ssize_t group,
                   Py_ssize_t first, Py_ssize_t n) noexcept nogil
 cdef void normalise(const Layer *layer, const Matrix *h, const int64_t *rows, Py_ssize_t panel,
                     Py_ssize_t n) noexcept nogil
 cdef void normalise_backward(const Layer *layer, const Matrix *h, const Matrix *dz, Py_ssize_t panel,
                              Py_ssize_t n) noexcept nogil
 cdef void backward(const Layer *layer, const Layer *below, const Matrix *dz, const Matrix *h, const Matrix *dz_below,
-                   const float *zeros, Py_ssize_t panel, Py_ssize_t first, Py_ssize_t n) noexcept nogil
+                   const float *zeros, Py_ssize_t group, Py_ssize_t first, Py_ssize_t n) noexcept nogil
 cdef void update(const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros, const fm_step *step,
-                 const fm_step *bias_step, Py_ssize_t panel, Py_ssize_t block, Py_ssize_t n) noexcept nogil
+                 const fm_step *bias_step, Py_ssize_t panel, Py_ssize_t end, Py_ssize_t block,
+                 Py_ssize_t n) noexcept nogil
 cdef void whole_gradient(float *out, const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros,
                          Py_ssize_t n) noexcept nogil
 cdef void block_gradient(float *out, const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros,

@@ -6,10 +6,10 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
 from fastmlp.engine.matrix cimport (
-    Buffers, Matrix, columns_masked, columns_of, mask_panel, panels_of, rows_masked, rows_of, width_of,
+    Buffers, Matrix, columns_masked, columns_of, mask_panel, padded, panels_of, rows_masked, rows_of, width_of,
 )
 from fastmlp.engine.noise cimport make_noise
-from fastmlp.engine.table cimport FM_IDENTITY, FM_PANEL, aligned, fm_dense, fm_step, kernels
+from fastmlp.engine.table cimport FM_IDENTITY, FM_PANEL, aligned, fm_apart, fm_dense, fm_step, kernels
 
 cdef enum:
     DERIVED = 1024  # values that two passes in a row take while they are in L1
@@ -52,21 +52,33 @@ cdef void unpack(float *flat, const Layer *layer, const float *panels, Py_ssize_
                      min(<Py_ssize_t>FM_PANEL, layer.m - p * FM_PANEL))
 
 
-cdef void forward(const Layer *layer, const Matrix *x, const Matrix *h, const int64_t *rows, Py_ssize_t panel,
+cdef void forward(const Layer *layer, const Matrix *x, const Matrix *h, const int64_t *rows, Py_ssize_t group,
                   Py_ssize_t first, Py_ssize_t n) noexcept nogil:
-    """A panel of h (n, m) = activation(x (n, k) weights (k, m) + bias (m)), rows [first, first + n).
+    """A group of panels of h (n, m) = activation(x (n, k) weights (k, m) + bias (m)), rows [first, first + n).
 
     In training with the layer's noise and dropout: rows [first + n] of X are those of x. Without them rows is NULL. Of
     a layer that is normalised the sums alone, without bias.
     """
-    cdef const float *w = layer.weights + panel * layer.rows * layer.ld
+    cdef Py_ssize_t panel = group * x.group, end = min(panel + x.group, layer.panels)
+    cdef Py_ssize_t floats = layer.rows * layer.ld, place = panel * h.ld_panel + first * h.ld
+    cdef const float *w = layer.weights + panel * floats
+    cdef fm_apart apart
+    apart.c, apart.b = h.ld_panel, floats
     if layer.normalised:
-        product(h.normalised + panel * h.ld_panel + first * h.ld, h.ld, no_bias, 0, x, first, n, 0, w, layer.ld,
-                layer.k, width_of(layer.m, panel))
+        apart.start = 0
+        product(h.normalised + place, h.ld, no_bias, 0, x, first, n, 0, w, layer.ld, apart, layer.k,
+                width_between(layer.m, panel, end))
         return
-    product(h.data + panel * h.ld_panel + first * h.ld, h.ld, w + layer.k * layer.ld, 0, x, first, n, 0, w, layer.ld,
-            layer.k, width_of(layer.m, panel))
-    activate(layer, h, rows, panel, first, n)
+    apart.start = floats
+    product(h.data + place, h.ld, w + layer.k * layer.ld, 0, x, first, n, 0, w, layer.ld, apart, layer.k,
+            width_between(layer.m, panel, end))
+    for panel in range(panel, end):
+        activate(layer, h, rows, panel, first, n)
+
+
+cdef Py_ssize_t width_between(Py_ssize_t m, Py_ssize_t panel, Py_ssize_t end) noexcept nogil:
+    """Columns of panels [panel, end) of a matrix with m of them, padding included."""
+    return min(end * FM_PANEL, padded(m)) - panel * FM_PANEL
 
 
 cdef void activate(const Layer *layer, const Matrix *h, const int64_t *rows, Py_ssize_t panel, Py_ssize_t first,
@@ -107,28 +119,35 @@ cdef void normalise_backward(const Layer *layer, const Matrix *h, const Matrix *
 
 
 cdef void backward(const Layer *layer, const Layer *below, const Matrix *dz, const Matrix *h, const Matrix *dz_below,
-                   const float *zeros, Py_ssize_t panel, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
-    """A panel of dz_below (n, k) = (dz (n, m) weights^T (m, k)) * activation'(h (n, k)), rows [first, first + n).
+                   const float *zeros, Py_ssize_t group, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
+    """A group of panels of dz_below (n, k) = (dz (n, m) weights^T (m, k)) * activation'(h (n, k)), rows [first,
+    first + n).
 
     The weights are transposed a block of 64 by 64 at a time, which stays in L1 for all rows.
     """
-    cdef float memory[64 * 64 + 16]
+    cdef float memory[2 * 64 * 64 + 16]
     cdef float *transposed = aligned(memory)
+    cdef Py_ssize_t panel = group * dz.group, end = min(panel + dz.group, panels_of(layer.k)), k = layer.k
     cdef float *c = dz_below.data + panel * dz_below.ld_panel + first * dz_below.ld
-    cdef const float *w = layer.weights + panel * FM_PANEL * layer.ld
-    cdef Py_ssize_t width = width_of(layer.k, panel), rows = min(<Py_ssize_t>FM_PANEL, layer.k - panel * FM_PANEL)
-    cdef Py_ssize_t p, columns, offset
-    if rows < width:
-        memset(transposed, 0, 4 * 64 * 64)
+    cdef Py_ssize_t p, i, columns, place
+    cdef fm_apart apart
+    apart.c, apart.start, apart.b = dz_below.ld_panel, 0, FM_PANEL * FM_PANEL
+    if end * FM_PANEL > k:
+        memset(transposed, 0, sizeof(memory) - 64)
     for p in range(layer.panels):
         columns = min(<Py_ssize_t>FM_PANEL, layer.m - p * FM_PANEL)
-        kernels.transpose(transposed, FM_PANEL, w + p * layer.rows * layer.ld, layer.ld, rows, columns)
+        for i in range(panel, end):
+            kernels.transpose(transposed + (i - panel) * apart.b, FM_PANEL,
+                              layer.weights + (p * layer.rows + i * FM_PANEL) * layer.ld, layer.ld,
+                              min(<Py_ssize_t>FM_PANEL, k - i * FM_PANEL), columns)
         product(c, dz_below.ld, <const float *>c if p else zeros, dz_below.ld if p else 0, dz, first, n, p,
-                transposed, FM_PANEL, columns, width)
-    offset = panel * h.ld_panel + first * h.ld
-    derive(c, h.data + offset, h.sums + offset if h.sums != NULL else NULL, n * h.ld, below)
-    if dz_below.masks != NULL:
-        mask_panel(dz_below, panel, first, n)
+                transposed, FM_PANEL, apart, columns, width_between(k, panel, end))
+        apart.start = apart.c
+    for panel in range(panel, end):
+        c, place = dz_below.data + panel * dz_below.ld_panel + first * dz_below.ld, panel * h.ld_panel + first * h.ld
+        derive(c, h.data + place, h.sums + place if h.sums != NULL else NULL, n * h.ld, below)
+        if dz_below.masks != NULL:
+            mask_panel(dz_below, panel, first, n)
 
 
 cdef void derive(float *dh, const float *h, const float *sums, Py_ssize_t count, const Layer *layer) noexcept nogil:
@@ -145,11 +164,48 @@ cdef void derive(float *dh, const float *h, const float *sums, Py_ssize_t count,
 
 
 cdef void update(const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros, const fm_step *step,
-                 const fm_step *bias_step, Py_ssize_t panel, Py_ssize_t block, Py_ssize_t n) noexcept nogil:
-    """Gradient x^T (k, n) dz (n, m) of a block of rows of one panel of weights, and the optimizer's step on them.
+                 const fm_step *bias_step, Py_ssize_t panel, Py_ssize_t end, Py_ssize_t block,
+                 Py_ssize_t n) noexcept nogil:
+    """Gradient x^T (k, n) dz (n, m) of a block of rows of panels [panel, end) of weights, and the optimizer's step on
+    them.
 
     The last block also has the bias, and the scale, which take a step of their own.
     """
+    cdef Py_ssize_t i
+    if x.masked and width_between(layer.m, panel, end) == 2 * FM_PANEL:
+        update_two(layer, x, dz, zeros, step, panel, block, n)
+    else:
+        for i in range(panel, end):
+            update_panel(layer, x, dz, zeros, step, i, block, n)
+    if block == blocks_of(layer, x) - 1:
+        for i in range(panel, end):
+            update_tail(layer, dz, bias_step, i, n)
+
+
+cdef void update_two(const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros, const fm_step *step,
+                     Py_ssize_t panel, Py_ssize_t block, Py_ssize_t n) noexcept nogil:
+    """Gradient of a block of rows of two panels by masks: that of all rows but the last ones is stored in tiles."""
+    cdef float memory[2 * 64 * 64 + 16]
+    cdef float *tiles = aligned(memory)
+    cdef const float *start = zeros
+    cdef Py_ssize_t row = block * FM_PANEL, rows = min(<Py_ssize_t>FM_PANEL, layer.k - row), last = panels_of(n) - 1
+    cdef Py_ssize_t offset = (panel * layer.rows + row) * layer.ld, ld_start = 0, i
+    cdef const float *dz_panel = dz.data + panel * dz.ld_panel
+    cdef fm_apart apart
+    apart.c, apart.start, apart.b = FM_PANEL * FM_PANEL, 0, dz.ld_panel
+    for i in range(last):
+        kernels.masked_two(tiles, start, ld_start, columns_masked(x, block, i, 0),
+                           dz_panel + i * FM_PANEL * FM_PANEL, apart, rows, FM_PANEL)
+        start, ld_start, apart.start = tiles, FM_PANEL, apart.c
+    apart.c = layer.rows * layer.ld
+    kernels.masked_update_two(layer.weights + offset, layer.moment_1 + offset, layer.moment_2 + offset, start,
+                              ld_start, columns_masked(x, block, last, 0), dz_panel + last * FM_PANEL * FM_PANEL,
+                              apart, rows, n - last * FM_PANEL, step)
+
+
+cdef void update_panel(const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros, const fm_step *step,
+                       Py_ssize_t panel, Py_ssize_t block, Py_ssize_t n) noexcept nogil:
+    """Gradient of a block of rows of one panel, and the step on them."""
     cdef float memory[64 * 64 + 16]
     cdef float *tile = aligned(memory)
     cdef const float *dz_panel = dz.data + panel * dz.ld_panel
@@ -181,11 +237,16 @@ cdef void update(const Layer *layer, const Matrix *x, const Matrix *dz, const fl
             gradient(tile, layer.ld, False, x, dz_panel, dz.ld, zeros, block, i, rows, n, width)
             kernels.update(w + offset, moment_1 + offset, moment_2 + offset, tile, rows * layer.ld, step)
             i = i + rows
-    if end == layer.k:
-        offset = (end - row) * layer.ld
-        tail_gradient(tile, layer, dz_panel, dz.ld, panel, n)
-        kernels.update(w + offset, moment_1 + offset, moment_2 + offset, tile, (layer.rows - layer.k) * layer.ld,
-                       bias_step)
+
+
+cdef void update_tail(const Layer *layer, const Matrix *dz, const fm_step *step, Py_ssize_t panel,
+                      Py_ssize_t n) noexcept nogil:
+    """Gradient of what follows a panel's weights, and the step on it."""
+    cdef float tail[2 * 64]
+    cdef Py_ssize_t offset = (panel * layer.rows + layer.k) * layer.ld
+    tail_gradient(tail, layer, dz.data + panel * dz.ld_panel, dz.ld, panel, n)
+    kernels.update(layer.weights + offset, layer.moment_1 + offset, layer.moment_2 + offset, tail,
+                   (layer.rows - layer.k) * layer.ld, step)
 
 
 cdef void whole_gradient(float *out, const Layer *layer, const Matrix *x, const Matrix *dz, const float *zeros,
@@ -249,12 +310,28 @@ cdef void gradient(float *tile, Py_ssize_t ld, bint add, const Matrix *x, const 
 
 
 cdef void product(float *c, Py_ssize_t ldc, const float *start, Py_ssize_t ld_start, const Matrix *x,
-                  Py_ssize_t first, Py_ssize_t n, Py_ssize_t panel, const float *b, Py_ssize_t ldb, Py_ssize_t k,
-                  Py_ssize_t width) noexcept nogil:
+                  Py_ssize_t first, Py_ssize_t n, Py_ssize_t panel, const float *b, Py_ssize_t ldb, fm_apart apart,
+                  Py_ssize_t k, Py_ssize_t width) noexcept nogil:
     """c (n, width) = start + rows [first, first + n) of k columns of x, from a panel on, times b (k, width).
 
-    Of listed rows all columns.
+    Of listed rows all columns. Panels of c, start and b are `apart`.
     """
+    cdef Py_ssize_t i
+    if x.masked and width == 2 * FM_PANEL:
+        for i in range(panels_of(k)):
+            kernels.masked_two(c, start, ld_start, rows_masked(x, first, panel + i), b + i * FM_PANEL * ldb, apart, n,
+                               min(<Py_ssize_t>FM_PANEL, k - i * FM_PANEL))
+            start, ld_start, apart.start = c, ldc, apart.c
+        return
+    while width > 0:
+        panel_product(c, ldc, start, ld_start, x, first, n, panel, b, ldb, k, min(<Py_ssize_t>FM_PANEL, width))
+        c, start, b, width = c + apart.c, start + apart.start, b + apart.b, width - FM_PANEL
+
+
+cdef void panel_product(float *c, Py_ssize_t ldc, const float *start, Py_ssize_t ld_start, const Matrix *x,
+                        Py_ssize_t first, Py_ssize_t n, Py_ssize_t panel, const float *b, Py_ssize_t ldb, Py_ssize_t k,
+                        Py_ssize_t width) noexcept nogil:
+    """The same for one panel."""
     cdef fm_dense dense
     cdef Py_ssize_t i, steps
     if x.listed:

@@ -21,6 +21,8 @@ cdef struct Matrix:
     float *normalised
     # Columns go in blocks of `block`: a panel, or as many as lists are parted by
     Py_ssize_t block, blocks
+    # Panels of what it is multiplied by that a task takes at once
+    Py_ssize_t group
 
     # Hidden layers, and X with fewer zeros than pay for lists: which values of a row's panel are not zero,
     # masks[panel * capacity + i], where they are kept, and
@@ -56,6 +58,16 @@ cdef inline Py_ssize_t width_of(Py_ssize_t m, Py_ssize_t panel) noexcept nogil:
     return min(<Py_ssize_t>FM_PANEL, padded(m) - panel * FM_PANEL)
 
 
+cdef inline bint has_pairs(Py_ssize_t m) noexcept nogil:
+    """Whether m columns are whole panels, two by two."""
+    return padded(m) % (2 * FM_PANEL) == 0
+
+
+cdef inline Py_ssize_t groups_of(Py_ssize_t panels, const Matrix *x) noexcept nogil:
+    """Tasks that so many panels make, which x is multiplied by."""
+    return (panels + x.group - 1) // x.group
+
+
 @cython.final
 cdef class Buffers:
     cdef list held
@@ -69,6 +81,7 @@ cdef Matrix make_panels(Py_ssize_t capacity, Py_ssize_t m, bint masks, Buffers b
 cdef Matrix make_rows(Py_ssize_t capacity, Py_ssize_t m, Buffers buffers)
 
 cdef add_transpose(Matrix *x, Buffers buffers)
+cdef void choose_group(Matrix *x, Py_ssize_t m, int n_threads) noexcept nogil
 cdef void mask_panel(const Matrix *x, Py_ssize_t panel, Py_ssize_t first, Py_ssize_t n) noexcept nogil
 cdef bint worth_masking(ptrdiff_t count, Py_ssize_t n, Py_ssize_t k, Py_ssize_t m) noexcept nogil
 cdef void choose_masks(Matrix *x, Py_ssize_t n, Py_ssize_t k, Py_ssize_t m) noexcept nogil

@@ -61,7 +61,7 @@ cdef Matrix make_matrix(Py_ssize_t capacity, Py_ssize_t columns, Py_ssize_t bloc
     memset(&x, 0, sizeof(Matrix))
     x.ld = width_of(columns, 0)
     x.ld_panel = capacity * x.ld
-    x.block, x.blocks, x.capacity = block, blocks, capacity
+    x.block, x.blocks, x.capacity, x.group = block, blocks, capacity, 1
     return x
 
 
@@ -116,8 +116,19 @@ cdef bint worth_masking(ptrdiff_t count, Py_ssize_t n, Py_ssize_t k, Py_ssize_t 
 
     To find a value and its row costs as much as to multiply it by a panel: measured with AVX-512, the two are equally
     fast at densities of 0.52, 0.44, 0.34 and 0.2 for 64, 48, 32 and 16 columns; with AVX2 at 0.58, 0.45, 0.6 and 0.4.
+    Two panels need one search, whatever number of threads shares the product: the bits must not depend on that.
     """
-    return count * (padded(m) + FM_PANEL * panels_of(m)) <= padded(m) * n * k
+    cdef Py_ssize_t searches = panels_of(m) // 2 if has_pairs(m) else panels_of(m)
+    return count * (padded(m) + FM_PANEL * searches) <= padded(m) * n * k
+
+
+cdef void choose_group(Matrix *x, Py_ssize_t m, int n_threads) noexcept nogil:
+    """By masks, go by two panels at once of the m columns that x is multiplied by, where no thread is left without one.
+
+    The masks are gone through once for both. The bits are the same.
+    """
+    if x.masks != NULL and has_pairs(m) and panels_of(m) >= n_threads:
+        x.group = 2
 
 
 cdef void choose_masks(Matrix *x, Py_ssize_t n, Py_ssize_t k, Py_ssize_t m) noexcept nogil:

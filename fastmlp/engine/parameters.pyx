@@ -227,21 +227,24 @@ cdef class Parameters:
 
     cdef void update_block(self, Py_ssize_t l, const Matrix *x, const Matrix *dz, Py_ssize_t i,
                            Py_ssize_t n) noexcept nogil:
-        """The gradient x^T dz of the i-th block of a layer's weights, and the optimizer's step on them."""
+        """The gradient x^T dz of the i-th block of a layer's weights, of a group of panels, and the step on them."""
         cdef const Layer *layer = &self.layers[l]
         cdef Py_ssize_t blocks = blocks_of(layer, x), row = i % blocks * x.block
         cdef Py_ssize_t rows = x.block if row + x.block < layer.k else layer.rows - row  # the last ones with the bias
-        update(layer, x, dz, self.zeros, &self.constants, &self.bias_constants, i // blocks, i % blocks, n)
+        cdef Py_ssize_t panel = i // blocks * x.group, end = min(panel + x.group, layer.panels)
+        update(layer, x, dz, self.zeros, &self.constants, &self.bias_constants, panel, end, i % blocks, n)
         if self.max_norm == 0:
-            self.average(layer.weights - self.weights + (i // blocks * layer.rows + row) * layer.ld, rows * layer.ld)
+            for panel in range(panel, end):
+                self.average(layer.weights - self.weights + (panel * layer.rows + row) * layer.ld, rows * layer.ld)
 
     cdef void make_gradient(self, Py_ssize_t l, const Matrix *x, const Matrix *dz, Py_ssize_t i, Py_ssize_t n,
                             bint add) noexcept nogil:
         """The same gradient stored, or added to what is."""
         cdef const Layer *layer = &self.layers[l]
-        cdef Py_ssize_t blocks = blocks_of(layer, x)
-        block_gradient(self.gradients + (layer.weights - self.weights), layer, x, dz, self.zeros, i // blocks,
-                       i % blocks, n, add)
+        cdef Py_ssize_t blocks = blocks_of(layer, x), panel = i // blocks * x.group
+        for panel in range(panel, min(panel + x.group, layer.panels)):
+            block_gradient(self.gradients + (layer.weights - self.weights), layer, x, dz, self.zeros, panel,
+                           i % blocks, n, add)
 
     cdef make_gradients(self, Py_ssize_t n):
         """Room for n of them."""

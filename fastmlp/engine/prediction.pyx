@@ -12,8 +12,8 @@ import numpy as np
 from fastmlp.engine.layer cimport Layer, forward, make_layers, pack, panel_floats
 from fastmlp.engine.rows cimport Rows
 from fastmlp.engine.matrix cimport (
-    BLOCK, Buffers, Matrix, add_lists, list_row, make_matrix, make_panels, make_rows, panels_of, set_blocks,
-    worth_skipping,
+    BLOCK, Buffers, Matrix, add_lists, choose_group, groups_of, list_row, make_matrix, make_panels, make_rows,
+    panels_of, set_blocks, worth_skipping,
 )
 from fastmlp.engine.table cimport FM_PAD, FM_PANEL, fm_entry, kernels
 
@@ -83,6 +83,7 @@ cdef class Predictor:
             layer = &self.layers[l]
             h[l] = make_panels(rows, layer.k, self.layers[l - 1].makes_zeros and worth_skipping(layer.k, layer.m),
                                self.buffers)
+            choose_group(&h[l], layer.m, 1)
         h[self.n_layers] = make_rows(rows, self.layers[self.n_layers - 1].m, self.buffers)
 
     def logits(self, float[:, ::1] out, const float[:, ::1] X=None, Py_ssize_t first=0):
@@ -105,14 +106,14 @@ cdef class Predictor:
     cdef void predict(self, float *out, Matrix *h, const float *x, Py_ssize_t first, Py_ssize_t row,
                       Py_ssize_t n) noexcept nogil:
         """Rows [row, row + n) of those asked for, of x (., k), to out (n, m); h (n_layers + 1) is one thread's."""
-        cdef Py_ssize_t l, panel, m = self.layers[self.n_layers - 1].m
+        cdef Py_ssize_t l, group, m = self.layers[self.n_layers - 1].m
         if self.rows is None:
             read_rows(h, x + row * h.ld, n)
         else:
             self.rows.take(h, first + row, n)
         for l in range(self.n_layers):
-            for panel in range(self.layers[l].panels):
-                forward(&self.layers[l], h + l, h + l + 1, NULL, panel, 0, n)
+            for group in range(groups_of(self.layers[l].panels, h + l)):
+                forward(&self.layers[l], h + l, h + l + 1, NULL, group, 0, n)
         kernels.copy(out, m, h[self.n_layers].data, h[self.n_layers].ld, n, m)
 
 

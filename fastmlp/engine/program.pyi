@@ -7,7 +7,7 @@ Phase: TypeAlias = tuple[int, list[Task]]
 
 def chained_step(rows: int, chains: int, slabs: int) -> list[Phase]: ...
 def layered_step(
-    layers: Sequence[tuple[int, int, int, int, bool]],
+    layers: Sequence[tuple[int, int, int, int, bool, int, int]],
     rows: int,
     capacity: int,
     n_threads: int,

@@ -32,6 +32,9 @@ cdef extern from "fastmlp.h" nogil:
         const uint64_t *masks
         ptrdiff_t ld_panel, ld_masks
 
+    ctypedef struct fm_apart:
+        ptrdiff_t c, start, b
+
     ctypedef struct fm_loss:
         int kind
         ptrdiff_t n_parameters
@@ -62,6 +65,8 @@ cdef extern from "fastmlp.h" nogil:
                        ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t width) noexcept nogil
         void (*masked)(float *c, ptrdiff_t ldc, const float *start, ptrdiff_t ld_start, fm_masked a, const float *b,
                        ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t k, ptrdiff_t width) noexcept nogil
+        void (*masked_two)(float *c, const float *start, ptrdiff_t ld_start, fm_masked a, const float *b,
+                           fm_apart apart, ptrdiff_t n, ptrdiff_t k) noexcept nogil
         void (*row_product)(float *y, const float *x, const float *weights, ptrdiff_t k, ptrdiff_t m) noexcept nogil
         void (*is_finite)(int *finite, const float *x, ptrdiff_t n) noexcept nogil
         void (*checksum)(uint64_t *sum, const uint32_t *words, ptrdiff_t n, uint64_t first) noexcept nogil
@@ -108,6 +113,9 @@ cdef extern from "fastmlp.h" nogil:
         void (*masked_update)(float *weights, float *moment_1, float *moment_2, const float *start, ptrdiff_t ld_start,
                               fm_masked a, const float *b, ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t k, ptrdiff_t width,
                               const fm_step *step) noexcept nogil
+        void (*masked_update_two)(float *weights, float *moment_1, float *moment_2, const float *start,
+                                  ptrdiff_t ld_start, fm_masked a, const float *b, fm_apart apart, ptrdiff_t n,
+                                  ptrdiff_t k, const fm_step *step) noexcept nogil
         void (*constrain)(float *weights, ptrdiff_t ld, ptrdiff_t k, ptrdiff_t width, float max_norm) noexcept nogil
         void (*shuffle)(int64_t *order, const uint32_t *keys, ptrdiff_t n) noexcept nogil
         void (*distort)(float *out, float *scratch, const float *image, const fm_distortion *how, const uint32_t *epoch,
