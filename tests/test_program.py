@@ -6,9 +6,9 @@ import pytest
 
 from fastmlp.engine.program import KINDS, chained_step, layered_step
 
-# Panels of inputs and of units, blocks of weights, tasks that list columns, normalised, panels that a task takes back
-# and forward: 784-256-256-10, listed
-SEED = [(13, 4, 5, 5, False, 1, 1), (4, 4, 4, 4, False, 2, 2), (4, 1, 4, 4, False, 1, 1)]
+# Panels of inputs and of units, blocks of weights, tasks that list columns, normalised, groups of panels back and
+# forward: 784-256-256-10, listed
+SEED = [(13, 4, 5, 5, False, 7, 4), (4, 4, 4, 4, False, 2, 2), (4, 1, 4, 4, False, 4, 1)]
 NORMALISED = [(*layer[:4], True, *layer[5:]) for layer in SEED[:2]] + SEED[2:]
 
 
@@ -52,7 +52,7 @@ def test_normalised_layers_have_phases_of_a_task_a_panel():
 
 
 def test_a_wide_output_has_a_phase_of_its_own_for_the_loss():
-    wide = [*SEED[:2], (4, 2, 4, 4, False, 1, 1)]
+    wide = [*SEED[:2], (4, 2, 4, 4, False, 4, 2)]
     assert names(layered_step(wide, 100, 100, 2, 272))[3:5] == ["forward 2, columns 2", "loss 3"]
 
 
@@ -67,7 +67,7 @@ def test_each_thread_has_its_share_of_every_layer():
 
 
 def test_panels_that_do_not_share_out_go_by_strips():
-    _, (_, tasks), *_ = layered_step([(5, 5, 5, 0, False, 1, 1), (5, 1, 5, 0, False, 1, 1)], 100, 100, 2, 272)
+    _, (_, tasks), *_ = layered_step([(5, 5, 5, 0, False, 5, 5), (5, 1, 5, 0, False, 5, 1)], 100, 100, 2, 272)
     assert [task[2:] for task in tasks] == [
         *[(0, 0, 100), (1, 0, 100), (4, 0, 48)],
         *[(2, 0, 100), (3, 0, 100), (4, 48, 52)],

@@ -114,7 +114,7 @@ cdef class Batch:
         for l in range(self.n_layers):
             layer, x = &self.layers[l], &self.h[l]
             found.append((panels_of(layer.k), layer.panels, blocks_of(layer, x), column_tasks(x), layer.normalised,
-                          self.dz[l + 1].group, x.group))
+                          groups_of(panels_of(layer.k), &self.dz[l + 1]), groups_of(layer.panels, x)))
         return found
 
     # -- Rows, and what they are to become

@@ -58,11 +58,6 @@ cdef inline Py_ssize_t width_of(Py_ssize_t m, Py_ssize_t panel) noexcept nogil:
     return min(<Py_ssize_t>FM_PANEL, padded(m) - panel * FM_PANEL)
 
 
-cdef inline bint has_pairs(Py_ssize_t m) noexcept nogil:
-    """Whether m columns are whole panels, two by two."""
-    return padded(m) % (2 * FM_PANEL) == 0
-
-
 cdef inline Py_ssize_t groups_of(Py_ssize_t panels, const Matrix *x) noexcept nogil:
     """Tasks that so many panels make, which x is multiplied by."""
     return (panels + x.group - 1) // x.group

@@ -116,18 +116,19 @@ cdef bint worth_masking(ptrdiff_t count, Py_ssize_t n, Py_ssize_t k, Py_ssize_t 
 
     To find a value and its row costs as much as to multiply it by a panel: measured with AVX-512, the two are equally
     fast at densities of 0.52, 0.44, 0.34 and 0.2 for 64, 48, 32 and 16 columns; with AVX2 at 0.58, 0.45, 0.6 and 0.4.
-    Two panels need one search, whatever number of threads shares the product: the bits must not depend on that.
+    Two whole panels need one search, whatever number of threads shares the product: the bits must not depend on that.
     """
-    cdef Py_ssize_t searches = panels_of(m) // 2 if has_pairs(m) else panels_of(m)
+    cdef Py_ssize_t searches = panels_of(m) - padded(m) // (2 * FM_PANEL)
     return count * (padded(m) + FM_PANEL * searches) <= padded(m) * n * k
 
 
 cdef void choose_group(Matrix *x, Py_ssize_t m, int n_threads) noexcept nogil:
     """By masks, go by two panels at once of the m columns that x is multiplied by, where no thread is left without one.
 
-    The masks are gone through once for both. The bits are the same.
+    The masks are gone through once for both, if they are whole. The bits are the same. Of three panels two would be
+    one thread's, and one another's.
     """
-    if x.masks != NULL and has_pairs(m) and panels_of(m) >= n_threads:
+    if x.masks != NULL and panels_of(m) >= n_threads and panels_of(m) != 3:
         x.group = 2
 
 

@@ -39,10 +39,9 @@ def layered_step(layers, rows, capacity, n_threads, slabs, *, whole=False, norm=
     """One layer after the other, the threads sharing its panels.
 
     `layers` has, for each, the panels of its inputs and of its units, the blocks of its weights' rows, the tasks that
-    list its inputs by column, whether it is normalised, and how many panels of inputs a task takes back, and how many
-    of units forward. A batch of more rows than `capacity` goes in parts, whose
-    gradients are added up, and so does one whose gradient is wanted as a whole; of any other, each gradient goes
-    straight into its update.
+    list its inputs by column, whether it is normalised, and in how many groups of panels its inputs go back, and its
+    units forward. A batch of more rows than `capacity` goes in parts, whose gradients are added up, and so does one
+    whose gradient is wanted as a whole; of any other, each gradient goes straight into its update.
     """
     parts = -(-rows // capacity)
     whole = whole or norm or cut_at_gradient or parts > 1
@@ -82,8 +81,7 @@ def forward_phases(layers, n, n_threads, cut_at_loss):
     """
     last = len(layers) - 1
     yield [strips(GATHER, 0, 1, n, n_threads)]
-    for l, (_, panels, _, columns, normalised, _, group) in enumerate(layers):
-        groups = -(-panels // group)
+    for l, (_, panels, _, columns, normalised, _, groups) in enumerate(layers):
         turned = [(COLUMNS, l, i, 0, n) for i in range(columns)]
         if normalised:
             yield [strips(FORWARD, l, groups, n, n_threads)]
@@ -105,7 +103,7 @@ def backward_phases(layers, n, n_threads, kind):
     """
     ready = [(COST, 0, 0, 0, n)]
     for l in range(len(layers) - 1, 0, -1):
-        yield [ready, strips(BACKWARD, l, -(-layers[l][0] // layers[l][5]), n, n_threads)]
+        yield [ready, strips(BACKWARD, l, layers[l][5], n, n_threads)]
         ready = weight_tasks(layers, l, n, kind)
         if layers[l - 1][4]:
             yield [[(NORMALISE_BACKWARD, l - 1, panel, 0, n) for panel in range(layers[l][0])], ready]
@@ -115,8 +113,8 @@ def backward_phases(layers, n, n_threads, kind):
 
 def weight_tasks(layers, l, n, kind):
     """Tasks for all blocks of a layer's weights."""
-    _, panels, blocks, _, _, _, group = layers[l]
-    return [(kind, l, i, 0, n) for i in range(-(-panels // group) * blocks)]
+    _, _, blocks, _, _, _, groups = layers[l]
+    return [(kind, l, i, 0, n) for i in range(groups * blocks)]
 
 
 def beside(lists, n_threads):
