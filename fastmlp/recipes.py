@@ -56,7 +56,7 @@ class Recipe(NamedTuple):
     --------
     >>> from fastmlp.recipes import RECIPES
     >>> RECIPES["fast"]._replace(epochs=1).make_optimizer()  # doctest: +ELLIPSIS
-    Adam(learning_rate=OneCycle(0.009, ...
+    Adam(learning_rate=OneCycle(0.006, ...
     """
 
     hidden: tuple[int, ...]
@@ -102,10 +102,10 @@ RECIPES = {
     "tutorial": Recipe(hidden=(256, 256), epochs=15, batch_size=100, learning_rate=1e-3),
     # 98 % in the least time.
     "fast": Recipe(
-        hidden=(192, 128),
+        hidden=(256, 128),
         epochs=3,
-        batch_size=200,
-        learning_rate=9e-3,
+        batch_size=250,
+        learning_rate=6e-3,
         schedule="one_cycle",
         validation="end",
     ),
@@ -244,7 +244,7 @@ def make_networks(recipe: Recipe, data: Data, seed: int, count: int, n_threads: 
     >>> from fastmlp.recipes import RECIPES, Data, make_networks
     >>> X, y = np.eye(2), np.array([0, 1])
     >>> make_networks(RECIPES["fast"], Data(X, y, validation=(X, y)), seed=3, count=2)[1]
-    MLP((2, 192, 128, 2), activation='relu', loss='cross_entropy', seed=4)
+    MLP((2, 256, 128, 2), activation='relu', loss='cross_entropy', seed=4)
     """
     first, count = checks.integer("seed", seed, least=0), checks.integer("ensemble", count, least=1)
     sizes = data.X.shape[1], data.n_classes

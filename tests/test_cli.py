@@ -394,11 +394,11 @@ def test_the_command_trains_what_the_function_does(run, data, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        (["--recipe", "fast"], {"optimizer": "adam", "learning_rate": 0.009, "schedule": "one_cycle"}),
+        (["--recipe", "fast"], {"optimizer": "adam", "learning_rate": 0.006, "schedule": "one_cycle"}),
         (["--recipe", "fast", "--learning-rate", "0.1"], {"learning_rate": 0.1, "schedule": "one_cycle"}),
-        (["--recipe", "fast", "--schedule", "linear"], {"learning_rate": 0.009, "schedule": "linear"}),
-        (["--recipe", "fast", "--schedule", "none"], {"learning_rate": 0.009, "schedule": None}),
-        (["--recipe", "fast", "--optimizer", "adam"], {"learning_rate": 0.009, "schedule": "one_cycle"}),
+        (["--recipe", "fast", "--schedule", "linear"], {"learning_rate": 0.006, "schedule": "linear"}),
+        (["--recipe", "fast", "--schedule", "none"], {"learning_rate": 0.006, "schedule": None}),
+        (["--recipe", "fast", "--optimizer", "adam"], {"learning_rate": 0.006, "schedule": "one_cycle"}),
         (["--recipe", "fast", "--optimizer", "sgd"], {"learning_rate": 0.01, "schedule": "one_cycle"}),
         (["--recipe", "fast", "--optimizer", "sgd", "--learning-rate", "0.1"], {"learning_rate": 0.1}),
         (["--recipe", "accurate", "--no-batch-norm"], {"batch_norm": False, "noise": 0.3}),
