@@ -261,6 +261,16 @@ def test_gradient_of_every_batch_size(zeros, n, n_threads, assert_close):
         check_one_step(assert_close, problem(sizes, n, zeros=zeros), n_threads)
 
 
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+@pytest.mark.parametrize("n", [1, 64, 100, 150])
+@pytest.mark.parametrize("sizes", [(70, 128, 128), (130, 64, 113), (64, 250, 320, 200), (90, 192, 384, 250)], ids=str)
+def test_panels_two_by_two(sizes, n, n_threads, assert_close):
+    """Of hidden layers, whole or not and in any number; outputs are whole rows, and no panels, however many."""
+    case = problem(sizes, n, zeros=0.5)
+    check_one_step(assert_close, case, n_threads)
+    assert_logits_are_right(assert_close, case, predict(case, n_threads))
+
+
 @pytest.mark.parametrize("n", [256 * 128, 256 * 128 + 1, 70_000])
 def test_gradient_of_a_batch_that_is_large_for_its_network(n, assert_close):
     check_one_step(assert_close, problem((2, 3), n), 2)

@@ -83,7 +83,8 @@ cdef class Predictor:
             layer = &self.layers[l]
             h[l] = make_panels(rows, layer.k, self.layers[l - 1].makes_zeros and worth_skipping(layer.k, layer.m),
                                self.buffers)
-            choose_group(&h[l], layer.m, 1)
+            if l < self.n_layers - 1:  # the outputs are no panels, but whole rows
+                choose_group(&h[l], layer.m, 1)
         h[self.n_layers] = make_rows(rows, self.layers[self.n_layers - 1].m, self.buffers)
 
     def logits(self, float[:, ::1] out, const float[:, ::1] X=None, Py_ssize_t first=0):
