@@ -116,8 +116,8 @@ cdef bint worth_masking(ptrdiff_t count, Py_ssize_t n, Py_ssize_t k, Py_ssize_t 
 
     To find a value and its row costs as much as to multiply it by a panel: measured with AVX-512, the two are equally
     fast at densities of 0.52, 0.44, 0.34 and 0.2 for 64, 48, 32 and 16 columns; with AVX2 at 0.58, 0.45, 0.6 and 0.4.
-    The search for two whole panels at once counts as one and a half, which means a density of 0.57: training was as fast
-    with one, 0.67. Whatever number of threads shares the product: the bits must not depend on that.
+    The search for two whole panels at once counts as one and a half, which means a density of 0.57: training was as
+    fast with one, 0.67. Whatever number of threads shares the product: the bits must not depend on that.
     """
     cdef Py_ssize_t pairs = padded(m) // (2 * FM_PANEL)
     return count * (padded(m) + FM_PANEL * panels_of(m) - FM_PANEL // 2 * pairs) <= padded(m) * n * k
