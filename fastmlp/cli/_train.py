@@ -61,11 +61,6 @@ def add_command(commands: Any) -> None:
         f"{tutorial.learning_rate}; fastmlp.recipes.RECIPES has all of them.",
     )
     _add_changes(group)
-    group.add_argument(
-        "--validation",
-        choices=["epochs", "end", "none"],
-        help="what the first 5,000 images are for: to judge each epoch, or the trained network, or to be learned from",
-    )
     train.add_argument(
         "--seed",
         type=_arguments.seed,
@@ -156,6 +151,11 @@ def _add_changes(group: argparse._ArgumentGroup) -> None:
         "--init",
         choices=INITS,
         help="how the weights are drawn; normal: weights and biases from N(0, 1) (default: what fits the activation)",
+    )
+    group.add_argument(
+        "--validation",
+        choices=["epochs", "end", "none"],
+        help="what the first 5,000 images are for: to judge each epoch, or the trained network, or to be learned from",
     )
 
 
