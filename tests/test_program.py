@@ -8,7 +8,7 @@ from fastmlp.engine.program import KINDS, chained_step, layered_step
 
 # Panels of inputs and of units, blocks of weights, tasks that list columns, normalised, groups of panels back and
 # forward: 784-256-256-10, listed
-SEED = [(13, 4, 5, 5, False, 7, 4), (4, 4, 4, 4, False, 2, 2), (4, 1, 4, 4, False, 4, 1)]
+SEED = [(13, 4, 5, 5, False, 13, 4), (4, 4, 4, 4, False, 2, 2), (4, 1, 4, 4, False, 4, 1)]
 NORMALISED = [(*layer[:4], True, *layer[5:]) for layer in SEED[:2]] + SEED[2:]
 
 

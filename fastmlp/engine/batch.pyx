@@ -96,9 +96,9 @@ cdef class Batch:
             dz[l] = make_panels(rows, layer.k, here, self.buffers)
         h[self.n_layers] = make_rows(rows, self.m, self.buffers)
         dz[self.n_layers] = h[self.n_layers]
-        for l in range(self.n_layers - 1):  # the outputs are no panels, but whole rows
-            choose_group(&h[l], self.layers[l].m, n_threads)
-            choose_group(&dz[l + 1], self.layers[l].k, n_threads)
+        for l in range(self.n_layers):
+            choose_group(&h[l], &h[l + 1], n_threads)
+            choose_group(&dz[l + 1], &dz[l], n_threads)
 
     cdef Matrix *h_of(self, int thread) noexcept nogil:
         return self.h + thread * (self.n_layers + 1)

@@ -76,7 +76,7 @@ cdef Matrix make_panels(Py_ssize_t capacity, Py_ssize_t m, bint masks, Buffers b
 cdef Matrix make_rows(Py_ssize_t capacity, Py_ssize_t m, Buffers buffers)
 
 cdef add_transpose(Matrix *x, Buffers buffers)
-cdef void choose_group(Matrix *x, Py_ssize_t m, int n_threads) noexcept nogil
+cdef void choose_group(Matrix *x, const Matrix *c, int n_threads) noexcept nogil
 cdef void mask_panel(const Matrix *x, Py_ssize_t panel, Py_ssize_t first, Py_ssize_t n) noexcept nogil
 cdef bint worth_masking(ptrdiff_t count, Py_ssize_t n, Py_ssize_t k, Py_ssize_t m) noexcept nogil
 cdef void choose_masks(Matrix *x, Py_ssize_t n, Py_ssize_t k, Py_ssize_t m) noexcept nogil

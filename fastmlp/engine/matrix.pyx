@@ -123,13 +123,13 @@ cdef bint worth_masking(ptrdiff_t count, Py_ssize_t n, Py_ssize_t k, Py_ssize_t 
     return count * (padded(m) + FM_PANEL * panels_of(m) - FM_PANEL // 2 * pairs) <= padded(m) * n * k
 
 
-cdef void choose_group(Matrix *x, Py_ssize_t m, int n_threads) noexcept nogil:
-    """By masks, go by two panels at once of the m columns that x is multiplied by, where no thread is left without one.
+cdef void choose_group(Matrix *x, const Matrix *c, int n_threads) noexcept nogil:
+    """By masks, make two panels at once of c, a product of x, where it is in panels and no thread is left without one.
 
     The masks are gone through once for both, if they are whole. The bits are the same. Of three panels two would be
     one thread's, and one another's.
     """
-    if x.masks != NULL and panels_of(m) >= n_threads and panels_of(m) != 3:
+    if x.masks != NULL and c.ld == FM_PANEL and c.blocks >= n_threads and c.blocks != 3:
         x.group = 2
 
 

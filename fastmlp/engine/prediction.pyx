@@ -83,9 +83,9 @@ cdef class Predictor:
             layer = &self.layers[l]
             h[l] = make_panels(rows, layer.k, self.layers[l - 1].makes_zeros and worth_skipping(layer.k, layer.m),
                                self.buffers)
-            if l < self.n_layers - 1:  # the outputs are no panels, but whole rows
-                choose_group(&h[l], layer.m, 1)
         h[self.n_layers] = make_rows(rows, self.layers[self.n_layers - 1].m, self.buffers)
+        for l in range(1, self.n_layers):
+            choose_group(&h[l], &h[l + 1], 1)
 
     def logits(self, float[:, ::1] out, const float[:, ::1] X=None, Py_ssize_t first=0):
         """Write the outputs before the loss's activation to out (n, m): of X, or of the listed rows from `first` on."""
