@@ -129,11 +129,11 @@ cdef void backward(const Layer *layer, const Layer *below, const Matrix *dz, con
     cdef float *transposed = aligned(memory)
     cdef Py_ssize_t panel = group * dz.group, end = min(panel + dz.group, panels_of(layer.k)), k = layer.k
     cdef float *c = dz_below.data + panel * dz_below.ld_panel + first * dz_below.ld
-    cdef Py_ssize_t p, i, columns, place
+    cdef Py_ssize_t width = width_between(k, panel, end), p, i, columns, place
     cdef fm_apart apart
     apart.c, apart.start, apart.b = dz_below.ld_panel, 0, FM_PANEL * FM_PANEL
-    if end * FM_PANEL > k:
-        memset(transposed, 0, sizeof(memory) - 64)
+    if panel * FM_PANEL + width > k:
+        memset(transposed, 0, sizeof(float) * (end - panel) * apart.b)
     for p in range(layer.panels):
         columns = min(<Py_ssize_t>FM_PANEL, layer.m - p * FM_PANEL)
         for i in range(panel, end):
@@ -141,7 +141,7 @@ cdef void backward(const Layer *layer, const Layer *below, const Matrix *dz, con
                               layer.weights + (p * layer.rows + i * FM_PANEL) * layer.ld, layer.ld,
                               min(<Py_ssize_t>FM_PANEL, k - i * FM_PANEL), columns)
         product(c, dz_below.ld, <const float *>c if p else zeros, dz_below.ld if p else 0, dz, first, n, p,
-                transposed, FM_PANEL, apart, columns, width_between(k, panel, end))
+                transposed, FM_PANEL, apart, columns, width)
         apart.start = apart.c
     for panel in range(panel, end):
         c, place = dz_below.data + panel * dz_below.ld_panel + first * dz_below.ld, panel * h.ld_panel + first * h.ld
