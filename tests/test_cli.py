@@ -247,6 +247,14 @@ def test_a_checkpoint_is_gone_on_from(run, data, tmp_path):
     assert err.count("\n") == 1
 
 
+def test_an_error_is_written_in_one_piece(monkeypatch, tmp_path):
+    """Ranks that mpiexec starts write to one standard error, and pieces of theirs get between each other's."""
+    pieces = []
+    monkeypatch.setattr(sys.stderr, "write", pieces.append)
+    assert main(["train", "--data", str(tmp_path)]) == 2
+    assert [bool(re.fullmatch(r"fastmlp: error: .+\n", piece)) for piece in pieces if piece] == [True]
+
+
 def test_json_on_standard_output_has_it_to_itself(run, data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, out, err = run("train", "--data", data, *FAST, "--json", "-")

@@ -3,13 +3,18 @@
 import sys
 
 
+def say(message: str) -> None:
+    # In one piece, its end too: `print` writes a piece an argument, and ranks of mpiexec write beside each other.
+    print(f"fastmlp: {' '.join(message.split())}\n", end="", file=sys.stderr)
+
+
 def fail(status: int, message: str) -> int:
-    print("fastmlp:", " ".join(message.split()), file=sys.stderr)
+    say(message)
     return status
 
 
 def show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print("fastmlp: warning:", " ".join(str(message).split()), file=sys.stderr)
+    say(f"warning: {message}")
 
 
 def reason(error: Exception) -> str:

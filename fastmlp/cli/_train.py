@@ -17,6 +17,7 @@ from fastmlp import recipes, threads
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.arrays import Float32
 from fastmlp.cli import _arguments
+from fastmlp.cli._messages import say
 from fastmlp.cli._report import Report
 from fastmlp.datasets.digits import find_mnist, load_mnist
 from fastmlp.initial import INITS
@@ -217,7 +218,7 @@ def _train_and_report(options: argparse.Namespace, output: TextIO) -> None:
     if options.plot:
         written = plots.write_all(options.plot, networks[0].history, Xt, yt, model.predict_proba(Xt), model=model)
         if "digits.png" not in written:
-            print(f"fastmlp: no pictures of images: {data.X.shape[1]} inputs are no square image", file=sys.stderr)
+            say(f"no pictures of images: {data.X.shape[1]} inputs are no square image")
     *each, last = report.lines("Accuracy: {test_accuracy:.4f}")
     _print(options, each)
     print(last)

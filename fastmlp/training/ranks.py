@@ -171,7 +171,8 @@ class Ranks:
         return f"rank {', '.join(map(str, silent))}" if silent else "no rank that is silent"
 
     def _end(self, why: str) -> NoReturn:
-        print(f"fastmlp: rank {self.rank} of {self.size} {why}; all ranks end", file=sys.stderr, flush=True)
+        line = f"fastmlp: rank {self.rank} of {self.size} {why}; all ranks end\n"
+        print(line, end="", file=sys.stderr, flush=True)  # in one piece: ranks write beside each other
         time.sleep(0.1)  # mpiexec ends at once where a rank aborts: MPICH's has then lost what it had not read
         self.communicator.Abort(1)
         raise SystemExit(1)
