@@ -317,8 +317,8 @@ def _wrong(race: Race) -> dict[int, str]:
     if not sound:
         return wrong
     if "epochs" in race:
-        first = statistics.median(record["warm_up"]["costs"][0] for _, record in sound)
-        last = statistics.median(_last_cost(record) for _, record in sound)
+        first = _median_of_finite(record["warm_up"]["costs"][0] for _, record in sound)
+        last = _median_of_finite(_last_cost(record) for _, record in sound)
         for i, record in sound:
             for name, cost, wanted, tolerance in (
                 ("first", record["warm_up"]["costs"][0], first, SAME_ORDER),
@@ -333,6 +333,12 @@ def _wrong(race: Race) -> dict[int, str]:
             if same < SAME_LABELS * len(labels):
                 wrong[i] = f"{len(labels) - same} of {len(labels)} labels are not those of the others"
     return wrong
+
+
+def _median_of_finite(costs: Iterable[float]) -> float:
+    # NaN has no place in an order: where one of the runs has it, any other could seem to be wrong.
+    median: float = statistics.median([cost for cost in costs if math.isfinite(cost)] or [math.nan])
+    return median
 
 
 def seconds_of(race: Race, record: Record) -> float:

@@ -426,6 +426,15 @@ def test_who_did_other_work_is_named_and_does_not_count(results, costs, complain
     assert f"{costs[1]:.4f} (!)" in text
 
 
+def test_a_cost_that_is_not_a_number_makes_no_other_wrong(results):
+    runs = results["training"][0]["runs"]
+    nothing = record("keras", 0.1, (float("nan"), float("nan")), threads=2)
+    for place in range(len(runs) + 1):
+        results["training"][0]["runs"] = [*runs[:place], nothing, *runs[place:]]
+        said = [line for line in report.complaints(results) if line.startswith("seed: ")]
+        assert [line.partition(":")[2][:18] for line in said] == [" keras fit, 2 thr:"]
+
+
 def test_differences_of_rounding_and_of_order_are_no_complaint(results):
     results["training"][0]["runs"][3] = record("jax", 0.6, (2.01, 0.6), threads=2)
     assert report.complaints(results) == ["start: jax: RuntimeError: no luck"]
