@@ -21,7 +21,7 @@ from fastmlp.layers import Layer, checked_sizes, engine_layers, layers_of, n_par
 from fastmlp.losses import LOSSES, SOFTMAX, Loss, loss_of, short
 from fastmlp.normalisation import fold
 from fastmlp.optimizers import Optimizer
-from fastmlp.rows import Stream, checked_examples, checked_rows, checked_shapes, unchecked_rows
+from fastmlp.rows import Stream, checked_examples, checked_rows, checked_shapes
 from fastmlp.runs import History, Listener, RunState
 from fastmlp.sensitivity import input_gradient
 from fastmlp.sparse import SparseRows
@@ -31,8 +31,6 @@ __all__ = ["MLP"]
 
 # Seconds of prediction between two looks at signals.
 SLICE = 0.02
-# Strips of rows, for each thread, that are made float32 at a time: as fast as all at once, in a few MB.
-STRIPS_MADE = 5
 # Multiply-adds that a value of a sparse row takes with each unit, in time: its weights lie anywhere in memory.
 SCATTERED = 8
 
@@ -531,7 +529,7 @@ class MLP:
         """What a function makes of rows; of those of a stream, chunk by chunk."""
         stream, k = as_stream(X), self.layer_sizes[0]
         if stream is None:
-            return function(unchecked_rows("X", X, k))
+            return function(checked_rows("X", X, k))
         found = [function(np.empty((0, k), np.float32)), *map(function, rows_ahead(stream, k))]
         return np.concatenate(found)
 
@@ -741,7 +739,6 @@ class MLP:
         return FewRows(engine_layers(self.layers), self._values)
 
     def _logits(self, rows: Array | SparseRows) -> Float32:
-        """The outputs before softmax or logistic; a ValueError where rows are not finite in float32."""
         outputs = np.empty((len(rows), self.layer_sizes[-1]), np.float32)
         seconds = _seconds_a_row(self.layers, rows)
         n_threads = threads.choose(self.n_threads, len(rows) * seconds)
@@ -755,8 +752,6 @@ class MLP:
         predictor = Predictor(engine_layers(self.layers, folded=True), values, n_threads, listed)
         # Some rows at a time, so that Ctrl-C is heard between them, and what is made float32 takes memory in turn.
         step = max(int(SLICE * n_threads / seconds), PREDICT_ROWS * n_threads)
-        if listed is None and getattr(rows, "dtype", None) != np.float32:
-            step = min(step, STRIPS_MADE * PREDICT_ROWS * n_threads)
         for first in range(0, len(rows), step):
             part = outputs[first : first + step]
             if listed is not None:
@@ -764,10 +759,7 @@ class MLP:
             else:
                 end = first + len(part)
                 dense = rows.dense(first, end) if isinstance(rows, SparseRows) else rows[first:end]
-                with np.errstate(over="ignore"):
-                    dense = np.require(dense, np.float32, ["C", "A"])
-                if not (predictor.logits(part, dense) or isinstance(rows, SparseRows)):  # sparse ones were checked
-                    checked_rows("X", rows, self.layer_sizes[0])
+                predictor.logits(part, np.require(dense, np.float32, ["C", "A"]))
         if not np.isfinite(outputs).all():
             self._require_finite()
         return outputs

@@ -29,7 +29,6 @@ __all__ = [
     "checked_shapes",
     "checked_weights",
     "column_names",
-    "unchecked_rows",
     "weights_from_0",
 ]
 
@@ -102,19 +101,6 @@ def checked_rows(name: str, X: ArrayLike, k: int) -> Array | SparseRows:
     (2, 2)
     """
     return _finite_rows(name, _rows(name, X, k))
-
-
-def unchecked_rows(name: str, X: ArrayLike, k: int) -> Array | SparseRows:
-    """Return the same without a look at the values of a dense X, as `MLP.predict` does: the engine sees them anyway.
-
-    Examples
-    --------
-    >>> from fastmlp.rows import unchecked_rows
-    >>> unchecked_rows("X", [[1.0, float("nan")]], k=2)
-    array([[ 1., nan]])
-    """
-    array: Array = _rows(name, X, k)
-    return _finite_rows(name, array) if is_sparse(array) else array
 
 
 def checked_shapes(

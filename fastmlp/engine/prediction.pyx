@@ -88,11 +88,8 @@ cdef class Predictor:
             choose_group(&h[l], &h[l + 1], 1)
 
     def logits(self, float[:, ::1] out, const float[:, ::1] X=None, Py_ssize_t first=0):
-        """Write the outputs before the loss's activation to out (n, m): of X, or of the listed rows from `first` on.
-
-        Returns whether X is finite: seen by the way, while its rows are in the caches.
-        """
-        cdef Py_ssize_t n = out.shape[0], task, tasks = (n + STRIP - 1) // STRIP, finite = 0
+        """Write the outputs before the loss's activation to out (n, m): of X, or of the listed rows from `first` on."""
+        cdef Py_ssize_t n = out.shape[0], task, tasks = (n + STRIP - 1) // STRIP
         cdef const float *x = NULL
         cdef int n_threads = min(self.n_threads, max(<Py_ssize_t>1, tasks))
         if out.shape[1] != self.layers[self.n_layers - 1].m:
@@ -104,20 +101,14 @@ cdef class Predictor:
         elif not 0 <= first <= self.rows.n - n:
             raise ValueError("out must not have more rows than there are")
         for task in prange(tasks, nogil=True, num_threads=n_threads, schedule="dynamic"):
-            finite += self.predict(&out[task * STRIP, 0], self.h + threadid() * (self.n_layers + 1), x,
-                                   first, task * STRIP, min(<Py_ssize_t>STRIP, n - task * STRIP))
-        return finite == tasks
+            self.predict(&out[task * STRIP, 0], self.h + threadid() * (self.n_layers + 1), x,
+                         first, task * STRIP, min(<Py_ssize_t>STRIP, n - task * STRIP))
 
-    cdef bint predict(self, float *out, Matrix *h, const float *x, Py_ssize_t first, Py_ssize_t row,
+    cdef void predict(self, float *out, Matrix *h, const float *x, Py_ssize_t first, Py_ssize_t row,
                       Py_ssize_t n) noexcept nogil:
-        """Rows [row, row + n) of those asked for, of x (., k), to out (n, m); h (n_layers + 1) is one thread's.
-
-        Whether they are finite.
-        """
+        """Rows [row, row + n) of those asked for, of x (., k), to out (n, m); h (n_layers + 1) is one thread's."""
         cdef Py_ssize_t l, group, m = self.layers[self.n_layers - 1].m
-        cdef int finite = 1
         if self.rows is None:
-            kernels.is_finite(&finite, x + row * h.ld, n * h.ld)
             read_rows(h, x + row * h.ld, n)
         else:
             self.rows.take(h, first + row, n)
@@ -125,7 +116,6 @@ cdef class Predictor:
             for group in range(groups_of(self.layers[l].panels, h + l)):
                 forward(&self.layers[l], h + l, h + l + 1, NULL, group, 0, n)
         kernels.copy(out, m, h[self.n_layers].data, h[self.n_layers].ld, n, m)
-        return finite
 
 
 cdef Matrix make_input(Py_ssize_t capacity, Py_ssize_t k, Py_ssize_t m, Buffers buffers):
