@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Array", "Float32", "Float64", "apart", "check", "out_of"]
+__all__ = ["Array", "Float32", "Float64", "apart", "are_floats", "check", "out_of"]
 
 Array: TypeAlias = NDArray[Any]
 Float32: TypeAlias = NDArray[np.float32]
@@ -39,6 +39,19 @@ def check(
         raise ValueError(f"{name} must be C-contiguous and aligned; {name}.copy() is")
     if writable and not array.flags.writeable:
         raise ValueError(f"{name} must be writable")
+
+
+def are_floats(array: Array) -> bool:
+    """Whether the engine reads this array's values where they are: float32 or float64, one after the other.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp import arrays
+    >>> arrays.are_floats(np.zeros((2, 3))), arrays.are_floats(np.zeros((2, 3)).T)
+    (True, False)
+    """
+    return array.dtype in (np.float32, np.float64) and array.flags.c_contiguous and array.flags.aligned
 
 
 def out_of(shape: tuple[int, ...], out: Float32 | None) -> Float32:

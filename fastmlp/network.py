@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import arrays, checks, hints, kernels, metrics, threads
 from fastmlp.activations import ACTIVATIONS
-from fastmlp.arrays import Array, Float32
+from fastmlp.arrays import Array, Float32, are_floats
 from fastmlp.augment import Distortion
 from fastmlp.chunks import chunks_ahead, rows_ahead
 from fastmlp.engine.prediction import PREDICT_ROWS, FewRows, Predictor
@@ -21,7 +21,7 @@ from fastmlp.layers import Layer, checked_sizes, engine_layers, layers_of, n_par
 from fastmlp.losses import LOSSES, SOFTMAX, Loss, loss_of, short
 from fastmlp.normalisation import fold
 from fastmlp.optimizers import Optimizer
-from fastmlp.rows import Stream, checked_examples, checked_rows, checked_shapes
+from fastmlp.rows import Stream, checked_examples, checked_rows, checked_shapes, rows_to_predict
 from fastmlp.runs import History, Listener, RunState
 from fastmlp.sensitivity import input_gradient
 from fastmlp.sparse import SparseRows
@@ -529,7 +529,7 @@ class MLP:
         """What a function makes of rows; of those of a stream, chunk by chunk."""
         stream, k = as_stream(X), self.layer_sizes[0]
         if stream is None:
-            return function(checked_rows("X", X, k))
+            return function(rows_to_predict("X", X, k))
         found = [function(np.empty((0, k), np.float32)), *map(function, rows_ahead(stream, k))]
         return np.concatenate(found)
 
@@ -739,6 +739,7 @@ class MLP:
         return FewRows(engine_layers(self.layers), self._values)
 
     def _logits(self, rows: Array | SparseRows) -> Float32:
+        """The outputs before softmax or logistic; a ValueError where rows are not finite in float32."""
         outputs = np.empty((len(rows), self.layer_sizes[-1]), np.float32)
         seconds = _seconds_a_row(self.layers, rows)
         n_threads = threads.choose(self.n_threads, len(rows) * seconds)
@@ -759,7 +760,9 @@ class MLP:
             else:
                 end = first + len(part)
                 dense = rows.dense(first, end) if isinstance(rows, SparseRows) else rows[first:end]
-                predictor.logits(part, np.require(dense, np.float32, ["C", "A"]))
+                dense = dense if are_floats(dense) else np.require(dense, np.float32, ["C", "A"])
+                if not predictor.logits(part, dense) and isinstance(rows, np.ndarray):
+                    checked_rows("X", rows, self.layer_sizes[0])
         if not np.isfinite(outputs).all():
             self._require_finite()
         return outputs

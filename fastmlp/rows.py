@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp.arrays import Array, Float32
+from fastmlp.arrays import Array, Float32, are_floats
 from fastmlp.engine import operations
 from fastmlp.losses import Loss, loss_of
 from fastmlp.sparse import SparseRows, is_sparse
@@ -29,6 +29,7 @@ __all__ = [
     "checked_shapes",
     "checked_weights",
     "column_names",
+    "rows_to_predict",
     "weights_from_0",
 ]
 
@@ -101,6 +102,19 @@ def checked_rows(name: str, X: ArrayLike, k: int) -> Array | SparseRows:
     (2, 2)
     """
     return _finite_rows(name, _rows(name, X, k))
+
+
+def rows_to_predict(name: str, X: ArrayLike, k: int) -> Array | SparseRows:
+    """Return the same, where values that are not finite may remain that the engine sees as it predicts.
+
+    Examples
+    --------
+    >>> from fastmlp.rows import rows_to_predict
+    >>> rows_to_predict("X", [[1.0, float("nan")]], k=2)
+    array([[ 1., nan]])
+    """
+    array: Array = _rows(name, X, k)
+    return array if isinstance(array, np.ndarray) and are_floats(array) else _finite_rows(name, array)
 
 
 def checked_shapes(
@@ -355,8 +369,7 @@ def _finite_float32(name: str, array: Array) -> Float32:
 
 
 def _require_finite(name: str, array: Array) -> None:
-    sound = array.dtype == np.float32 and array.flags.c_contiguous and array.flags.aligned
-    if array.dtype.kind in "biu" or (sound and operations.is_finite(array.reshape(-1))):
+    if array.dtype.kind in "biu" or (are_floats(array) and operations.is_finite(array.reshape(-1))):
         return  # no pass, or one, where the extremes below take two
     # NaN and what float32 cannot hold both show in the extremes, which need no other array as large as this one.
     if array.size and not _fits([array.min(), array.max()]).all():

@@ -132,6 +132,8 @@ typedef struct {
     void (*row_product)(float *y, const float *x, const float *weights, ptrdiff_t k, ptrdiff_t m);
 
     void (*is_finite)(int *finite, const float *x, ptrdiff_t n);
+    /* x (n) = in, rounded; what is too large becomes infinite. */
+    void (*narrow)(float *x, const double *in, ptrdiff_t n);
     /* What n words have, as pairs from place `first` on, and hardly any others: it is added to that of other pairs. */
     void (*checksum)(uint64_t *sum, const uint32_t *words, ptrdiff_t n, uint64_t first);
     void (*count_nonzero)(ptrdiff_t *count, const float *x, ptrdiff_t n);

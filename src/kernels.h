@@ -49,6 +49,7 @@ const fm_kernels TABLE = {
     .masked_two = masked_two,
     .row_product = row_product,
     .is_finite = is_finite,
+    .narrow = narrow,
     .checksum = checksum,
     .count_nonzero = count_nonzero,
     .mask = mask,

@@ -11,6 +11,10 @@ static void is_finite(int *finite, const float *x, ptrdiff_t n) {
     *finite = !found;
 }
 
+static void narrow(float *x, const double *in, ptrdiff_t n) {
+    for (ptrdiff_t i = 0; i < n; i++) x[i] = (float)in[i];
+}
+
 /* A pair of words with its place: the product of its halves, after Black et al. 1999, "UMAC: fast and secure message
  * authentication", section 4, but with keys that follow from the places and not from a secret; and the pair itself, so
  * that neither half is lost where the other one is 0. */

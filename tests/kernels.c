@@ -300,6 +300,22 @@ static void check_scans(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
         }
 }
 
+static void check_narrow(const fm_kernels *f, ptrdiff_t n) {
+    const double strange[] = {1 / 3.0, -1e-46, FLT_MAX, 0x1.FFFFFEFFFFFFFp127, -0x1.FFFFFFp127, DBL_MAX};
+    double *x = take(n, sizeof *x), *e = take(n, sizeof *e);
+    float *actual = take(n, sizeof *actual);
+    for (ptrdiff_t i = 0; i < n; i++) x[i] = strange[i % LENGTH(strange)];
+    f->narrow(actual, x, n);
+    for (ptrdiff_t i = 0; i < n; i++) { /* the last two are too large: halfway to the next float, and beyond */
+        e[i] = i % LENGTH(strange) == 0 ? (double)(1 / 3.0f) : i % LENGTH(strange) == 1 ? 0 : (double)FLT_MAX;
+        if (i % LENGTH(strange) >= 4) {
+            e[i] = 1;
+            actual[i] = (float)(isinf(actual[i]) && (actual[i] > 0) == (x[i] > 0));
+        }
+    }
+    check("narrow", 0, actual, e, n, 0, 0);
+}
+
 static void check_checksum(const fm_kernels *f, ptrdiff_t n) {
     const ptrdiff_t part = n / 4 * 2;
     uint32_t *words = take(n, sizeof *words);
@@ -832,6 +848,7 @@ static void check_sizes(const fm_kernels *f, ptrdiff_t n, ptrdiff_t m) {
     check_mask(f, n);
     check_checksum(f, n);
     check_scans(f, n, m);
+    check_narrow(f, n * m);
     check_moves(f, n, m);
     check_rows(f, 20 * n, m / 8 + 1);
     check_gather(f, n, m);

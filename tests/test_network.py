@@ -4,6 +4,7 @@ import copy
 import itertools
 import pickle
 import sys
+import tracemalloc
 import weakref
 
 import numpy as np
@@ -363,6 +364,22 @@ def test_any_form_of_the_same_numbers(form):
     wanted = net.logits(X)
     np.testing.assert_array_equal(net.logits(FORMS[form](X)), wanted)
     np.testing.assert_array_equal(net.predict(FORMS[form](X)), wanted.argmax(axis=1))
+
+
+@pytest.mark.parametrize("density", [0.1, 1.0])
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_rows_in_float64_are_rounded_as_they_are_read(density, n_threads):
+    random = np.random.default_rng(0)
+    X = random.normal(size=(2000, 300)) * (random.random((2000, 300)) < density)
+    net = MLP((300, 64, 3), n_threads=n_threads)
+    wanted = net.logits(X.astype(np.float32))
+    tracemalloc.start()
+    try:
+        outputs = net.logits(X)
+        assert tracemalloc.get_traced_memory()[1] < X.size * 4 / 2
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(outputs, wanted)
 
 
 def test_booleans_are_numbers():

@@ -10,6 +10,11 @@ from fastmlp.rows import checked_rows
 def test_values_at_the_limits_are_allowed():
     largest = np.finfo(np.float32).max
     assert checked_rows("X", [[float(largest), -float(largest)]], 2).tolist() == [[largest, -largest]]
+    between = np.array([[float.fromhex("0x1.ffffffp127"), 0]])  # and what would be the next float: it rounds to that
+    assert checked_rows("X", np.nextafter(between, 0), 2)[0, 0] > largest
+    for X in (between, between.T.copy().T, -between):
+        with pytest.raises(ValueError, match=r"X\[0, 0\] is"):
+            checked_rows("X", X, 2)
     for X in (np.float16([[6e4, -6e4]]), np.array([[2**64 - 1, 0]], np.uint64)):
         assert checked_rows("X", X, 2) is X
     for y in ([[1e-4, 1 - 2e-4]], [[0.3334, 0.6667]]):

@@ -15,6 +15,7 @@ from fastmlp.engine.table cimport FM_ADAM, FM_PANEL, aligned, fm_dense, fm_loss,
 cdef Py_ssize_t CHUNK = 16384
 cdef enum:
     PRODUCT_ROWS = 96  # of a task of the product: a multiple of the tile's six
+    NARROWED = 2048    # values of float64 that are made float32 at a time, in the L1 cache
 
 
 def matmul_bias(float[:, ::1] out, const float[:, ::1] x, const float[:, ::1] weights, const float[::1] bias,
@@ -68,13 +69,33 @@ cdef void product_panel(float[:, ::1] out, const float[:, ::1] x, const float *p
         kernels.copy(&out[first, j], m, edge, FM_PANEL, n, columns)
 
 
-def is_finite(const float[::1] x):
-    """Whether x (n) has neither NaN nor infinity."""
+def is_finite(x):
+    """Whether x (n), float32 or float64, has neither NaN nor what is infinite in float32."""
+    cdef const float[::1] values
+    cdef const double[::1] wide
     cdef int finite = 1
-    if x.shape[0]:
+    if len(x) and x.dtype.itemsize == sizeof(double):
+        wide = x
         with nogil:
-            kernels.is_finite(&finite, &x[0], x.shape[0])
+            finite = fits(&wide[0], wide.shape[0])
+    elif len(x):
+        values = x
+        with nogil:
+            kernels.is_finite(&finite, &values[0], values.shape[0])
     return bool(finite)
+
+
+cdef int fits(const double *x, Py_ssize_t n) noexcept nogil:
+    """Whether x (n) is finite in float32."""
+    cdef float rounded[NARROWED]
+    cdef int finite = 1
+    cdef Py_ssize_t first = 0, count
+    while finite and first < n:
+        count = min(<Py_ssize_t>NARROWED, n - first)
+        kernels.narrow(rounded, x + first, count)
+        kernels.is_finite(&finite, rounded, count)
+        first += count
+    return finite
 
 
 def checksum(const uint32_t[:, :] words, int n_threads):

@@ -55,6 +55,7 @@ cdef class Predictor:
     cdef Layer *layers
     cdef Py_ssize_t n_layers
     cdef Matrix *h              # one set of activations a thread
+    cdef float *narrowed        # rows of float64 made float32, a strip a thread
     cdef int n_threads
     cdef Rows rows
 
@@ -87,35 +88,64 @@ cdef class Predictor:
         for l in range(1, self.n_layers):
             choose_group(&h[l], &h[l + 1], 1)
 
-    def logits(self, float[:, ::1] out, const float[:, ::1] X=None, Py_ssize_t first=0):
-        """Write the outputs before the loss's activation to out (n, m): of X, or of the listed rows from `first` on."""
-        cdef Py_ssize_t n = out.shape[0], task, tasks = (n + STRIP - 1) // STRIP
+    def logits(self, float[:, ::1] out, X=None, Py_ssize_t first=0):
+        """Write the outputs before the loss's activation to out (n, m).
+
+        Of X (n, k), float32 or float64, or of the listed rows from `first` on. Returns whether all of X is finite in
+        float32, which is seen on the way, while the rows are in the caches.
+        """
+        cdef Py_ssize_t n = out.shape[0], task, tasks = (n + STRIP - 1) // STRIP, finite = 0
+        cdef const float[:, ::1] rows
+        cdef const double[:, ::1] wide_rows
         cdef const float *x = NULL
+        cdef const double *wide = NULL
         cdef int n_threads = min(self.n_threads, max(<Py_ssize_t>1, tasks))
         if out.shape[1] != self.layers[self.n_layers - 1].m:
             raise ValueError("out must have a column for each output")
         if self.rows is None:
-            if X is None or X.shape[0] != n or X.shape[1] != self.layers[0].k:
+            if X is None or X.shape != (n, self.layers[0].k):
                 raise ValueError("X must have a row for each row of out, and a column for each input")
-            x = &X[0, 0] if n > 0 else NULL
+            if n > 0 and X.dtype.itemsize == sizeof(double):
+                wide_rows = X
+                wide = &wide_rows[0, 0]
+                if self.narrowed == NULL:
+                    self.narrowed = self.buffers.floats(self.n_threads * STRIP * self.layers[0].k)
+            elif n > 0:
+                rows = X
+                x = &rows[0, 0]
         elif not 0 <= first <= self.rows.n - n:
             raise ValueError("out must not have more rows than there are")
         for task in prange(tasks, nogil=True, num_threads=n_threads, schedule="dynamic"):
-            self.predict(&out[task * STRIP, 0], self.h + threadid() * (self.n_layers + 1), x,
-                         first, task * STRIP, min(<Py_ssize_t>STRIP, n - task * STRIP))
+            finite += self.predict(&out[task * STRIP, 0], threadid(), x, wide, first, task * STRIP,
+                                   min(<Py_ssize_t>STRIP, n - task * STRIP))
+        return finite == tasks
 
-    cdef void predict(self, float *out, Matrix *h, const float *x, Py_ssize_t first, Py_ssize_t row,
-                      Py_ssize_t n) noexcept nogil:
-        """Rows [row, row + n) of those asked for, of x (., k), to out (n, m); h (n_layers + 1) is one thread's."""
-        cdef Py_ssize_t l, group, m = self.layers[self.n_layers - 1].m
-        if self.rows is None:
-            read_rows(h, x + row * h.ld, n)
-        else:
+    cdef bint predict(self, float *out, int thread, const float *x, const double *wide, Py_ssize_t first,
+                      Py_ssize_t row, Py_ssize_t n) noexcept nogil:
+        """Rows [row, row + n) of those asked for to out (n, m): of x or wide (., k), or listed ones.
+
+        Returns whether they are finite.
+        """
+        cdef Matrix *h = self.h + thread * (self.n_layers + 1)
+        cdef Py_ssize_t l, group, k = self.layers[0].k, m = self.layers[self.n_layers - 1].m
+        cdef float *narrowed
+        cdef int finite = 1
+        if self.rows is not None:
             self.rows.take(h, first + row, n)
+        else:
+            if wide != NULL:
+                narrowed = self.narrowed + thread * STRIP * k
+                kernels.narrow(narrowed, wide + row * k, n * k)
+                x = narrowed
+            else:
+                x = x + row * k
+            kernels.is_finite(&finite, x, n * k)
+            read_rows(h, x, n)
         for l in range(self.n_layers):
             for group in range(groups_of(self.layers[l].panels, h + l)):
                 forward(&self.layers[l], h + l, h + l + 1, NULL, group, 0, n)
         kernels.copy(out, m, h[self.n_layers].data, h[self.n_layers].ld, n, m)
+        return finite
 
 
 cdef Matrix make_input(Py_ssize_t capacity, Py_ssize_t k, Py_ssize_t m, Buffers buffers):

@@ -69,6 +69,7 @@ cdef extern from "fastmlp.h" nogil:
                            fm_apart apart, ptrdiff_t n, ptrdiff_t k) noexcept nogil
         void (*row_product)(float *y, const float *x, const float *weights, ptrdiff_t k, ptrdiff_t m) noexcept nogil
         void (*is_finite)(int *finite, const float *x, ptrdiff_t n) noexcept nogil
+        void (*narrow)(float *x, const double *wide, ptrdiff_t n) noexcept nogil
         void (*checksum)(uint64_t *sum, const uint32_t *words, ptrdiff_t n, uint64_t first) noexcept nogil
         void (*count_nonzero)(ptrdiff_t *count, const float *x, ptrdiff_t n) noexcept nogil
         void (*mask)(uint64_t *masks, const float *x, ptrdiff_t n) noexcept nogil

@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 
 from fastmlp import threads
-from fastmlp.arrays import Array
+from fastmlp.arrays import Array, are_floats
 from fastmlp.engine import operations
 from fastmlp.sparse import SparseRows, is_sparse
 
@@ -133,7 +133,7 @@ def _is_plain_target(y: Any, kinds: str) -> bool:
 
 def _is_finite(array: Array) -> bool:
     """Whether there is neither NaN nor infinity; False also where only the sum of all is infinite."""
-    if array.dtype == np.float32 and array.flags.c_contiguous and array.flags.aligned:
+    if are_floats(array):
         return operations.is_finite(array.reshape(-1))
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(array.sum()))
