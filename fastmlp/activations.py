@@ -91,8 +91,13 @@ def _bent(slope: float, limit: float) -> tuple[Callable[[ArrayLike], Float64], C
     return forward, derivative
 
 
-# Phi, the distribution of a standard normal variable. NumPy has no erfc.
-_normal = np.vectorize(lambda z: math.erfc(-z / math.sqrt(2)) / 2, otypes=[np.float64])
+# NumPy has no erfc.
+_erfc = np.frompyfunc(math.erfc, 1, 1)
+
+
+def _normal(z: ArrayLike) -> Float64:
+    """Phi, the distribution of a standard normal variable."""
+    return float64(_erfc(-float64(z) / math.sqrt(2))) / 2
 
 
 def _gelu_derivative(z: ArrayLike) -> Float64:

@@ -84,6 +84,7 @@ def test_scalars_that_tensorboard_reads(tmp_path):
         ]
 
 
+@pytest.mark.slow
 def test_tensorboard_itself_reads_them(tmp_path):
     pytest.importorskip("tensorboardX", reason="writes for TensorBoard")
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="reads it back")

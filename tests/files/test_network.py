@@ -350,6 +350,7 @@ def test_a_flipped_bit_in_any_byte_is_found(path):
             load(path)
 
 
+@pytest.mark.slow
 def test_a_damaged_file_gives_its_error_or_the_network(tmp_path_factory):
     path = tmp_path_factory.mktemp("fuzz") / "network.safetensors"
     save(network_of(), path)
