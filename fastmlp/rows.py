@@ -105,7 +105,7 @@ def checked_rows(name: str, X: ArrayLike, k: int) -> Array | SparseRows:
 
 
 def rows_to_predict(name: str, X: ArrayLike, k: int) -> Array | SparseRows:
-    """Return the same, where values that are not finite may remain that the engine sees as it predicts.
+    """Return what `checked_rows` does, but with values that are not finite where the engine sees them as it predicts.
 
     Examples
     --------

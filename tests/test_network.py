@@ -382,6 +382,19 @@ def test_rows_in_float64_are_rounded_as_they_are_read(density, n_threads):
     np.testing.assert_array_equal(outputs, wanted)
 
 
+@pytest.mark.parametrize("density", [0.1, 1.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_value_is_refused_wherever_the_engine_sees_it(density, dtype):
+    random = np.random.default_rng(0)
+    sound = np.asarray(random.random((2000, 300)) < density, dtype)
+    net = MLP((300, 64, 3))
+    for row, column, value in ((0, 0, np.nan), (1000, 7, -np.inf), (1999, 299, np.inf)):
+        X = sound.copy()
+        X[row, column] = value
+        with pytest.raises(ValueError, match=rf"X must be finite in float32; X\[{row}, {column}\] is {value}"):
+            net.predict_proba(X)
+
+
 def test_booleans_are_numbers():
     X = np.array([[True, False], [False, True]])
     net = MLP((2, 8, 2))

@@ -132,7 +132,7 @@ def _is_plain_target(y: Any, kinds: str) -> bool:
 
 
 def _is_finite(array: Array) -> bool:
-    """Whether there is neither NaN nor infinity; False also where only the sum of all is infinite."""
+    """Whether there is neither NaN nor infinity; False also where only float32, or the sum of all, is infinite."""
     if are_floats(array):
         return operations.is_finite(array.reshape(-1))
     with np.errstate(over="ignore", invalid="ignore"):
