@@ -830,12 +830,12 @@ def assert_logits_are_right(assert_close, problem, out, terms=1):
 def test_logits_follow_the_specification(n, activation, assert_close):
     for sizes, zeros in product(SHAPES, (0.0, 0.8)):
         case = problem(sizes, n, activation=activation, zeros=zeros)
-        out, tolerance = predict(case), (logits_of(case), "logits", max(sizes), 1)
-        assert_close(out, *tolerance)
+        out, wanted = predict(case), (logits_of(case), "logits", max(sizes), 1)
+        assert_close(out, *wanted)
         wrong = out.copy()
         wrong.flat[np.abs(wrong).argmax()] *= 1.01
         with pytest.raises(AssertionError, match="logits"):
-            assert_close(wrong, *tolerance)
+            assert_close(wrong, *wanted)
 
 
 @pytest.mark.parametrize("n", [1, 96, 97, 300])

@@ -73,12 +73,14 @@ def is_finite(x):
     """Whether x (n), float32 or float64, has neither NaN nor what is infinite in float32."""
     cdef const float[::1] values
     cdef const double[::1] wide
-    cdef int finite = 1
-    if len(x) and x.dtype.itemsize == sizeof(double):
+    cdef int finite
+    if not len(x):
+        return True
+    if x.dtype.itemsize == sizeof(double):
         wide = x
         with nogil:
             finite = fits(&wide[0], wide.shape[0])
-    elif len(x):
+    else:
         values = x
         with nogil:
             kernels.is_finite(&finite, &values[0], values.shape[0])
