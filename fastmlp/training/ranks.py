@@ -159,6 +159,20 @@ class Ranks:
 
     def _silent(self) -> str:
         """Which ranks do not answer that they wait, too."""
+        import threading  # noqa: PLC0415 - for the end alone
+
+        # Open MPI's first message to a rank that is cut off waits for it, and would do so for ever.
+        why = f"has waited {TIMEOUT:g} seconds for ranks that it does not reach"
+        watch = threading.Timer(2 * ANSWER, self._leave, [why])
+        watch.daemon = True
+        watch.start()
+        try:
+            silent = self._without_answer()
+        finally:
+            watch.cancel()
+        return f"rank {', '.join(map(str, silent))}" if silent else "no rank that is silent"
+
+    def _without_answer(self) -> list[int]:
         others = [rank for rank in range(self.size) if rank != self.rank]
         answers = {rank: self.communicator.Irecv(np.empty(1), rank, _ANSWERS) for rank in others}
         questions = [self.communicator.Isend(np.zeros(1), rank, _ANSWERS) for rank in others]
@@ -168,11 +182,19 @@ class Ranks:
             time.sleep(0.01)
             silent = [rank for rank in silent if not answers[rank].Test()]
         del questions  # which were to live until then
-        return f"rank {', '.join(map(str, silent))}" if silent else "no rank that is silent"
+        return silent
 
     def _end(self, why: str) -> NoReturn:
-        line = f"fastmlp: rank {self.rank} of {self.size} {why}; all ranks end\n"
-        print(line, end="", file=sys.stderr, flush=True)  # in one piece: ranks write beside each other
+        self._tell(why)
         time.sleep(0.1)  # mpiexec ends at once where a rank aborts: MPICH's has then lost what it had not read
         self.communicator.Abort(1)
         raise SystemExit(1)
+
+    def _leave(self, why: str) -> None:
+        """End this process, whatever it waits for; mpiexec ends the others."""
+        self._tell(why)
+        os._exit(1)
+
+    def _tell(self, why: str) -> None:
+        line = f"fastmlp: rank {self.rank} of {self.size} {why}; all ranks end\n"
+        print(line, end="", file=sys.stderr, flush=True)  # in one piece: ranks write beside each other

@@ -594,6 +594,26 @@ def test_a_rank_that_is_silent_is_named_after_a_while(data, monkeypatch, capsys)
     )
 
 
+@pytest.mark.slow
+def test_a_rank_that_cannot_even_ask_ends_itself(monkeypatch, capsys):
+    """As by Open MPI, whose first message to a rank waits for one that is cut off."""
+    for name in ("TIMEOUT", "ANSWER"):
+        monkeypatch.setattr(ranks, name, 0.1)
+    left = threading.Event()
+
+    class CutOff(Rank):
+        def Isend(self, buf, dest, tag):  # noqa: N802
+            assert left.wait(60)
+            raise Aborted
+
+    monkeypatch.setattr(ranks.os, "_exit", lambda status: left.set())
+    with pytest.raises(Aborted):
+        ranks.Ranks(CutOff(0, World(2))).sum(np.ones(1))
+    assert capsys.readouterr().err == (
+        "fastmlp: rank 0 of 2 has waited 0.1 seconds for ranks that it does not reach; all ranks end\n"
+    )
+
+
 def test_divergence_is_seen_on_all_ranks(data):
     X, y = data
     for sync_every in (1, 3):
