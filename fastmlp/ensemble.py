@@ -13,6 +13,7 @@ from fastmlp.arrays import Array, Float32
 from fastmlp.losses import Loss, loss_of
 from fastmlp.network import MLP
 from fastmlp.rows import Stream
+from fastmlp.runs import History
 from fastmlp.sparse import SparseRows
 
 __all__ = ["Ensemble"]
@@ -39,10 +40,9 @@ class Ensemble:
     --------
     >>> import numpy as np, fastmlp
     >>> X, y = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32), np.array([0, 1, 1, 0])
-    >>> networks = [fastmlp.MLP((2, 16, 2), seed=seed) for seed in range(3)]
-    >>> for net in networks:
-    ...     _ = net.fit(X, y, epochs=200, optimizer=fastmlp.Adam(learning_rate=0.01), verbose=False)
-    >>> fastmlp.Ensemble(networks).predict(X)
+    >>> ensemble = fastmlp.Ensemble(fastmlp.MLP((2, 16, 2), seed=seed) for seed in range(3))
+    >>> _ = ensemble.fit(X, y, epochs=200, optimizer=fastmlp.Adam(learning_rate=0.01), verbose=False)
+    >>> ensemble.predict(X)
     array([0, 1, 1, 0])
     """
 
@@ -88,6 +88,34 @@ class Ensemble:
     def n_threads(self, n_threads: int | None) -> None:
         for network in self.networks:
             network.n_threads = n_threads
+
+    def fit(self, X: ArrayLike, y: ArrayLike, **arguments: Any) -> list[History]:
+        """Train all networks at once, each by itself: `fastmlp.fit_many`, which has these arguments, and its errors.
+
+        Parameters
+        ----------
+        X, y : array
+        **arguments
+            Those of `fit_many`, and so of `MLP.fit`: one value for all networks, or a list of one for each; ``rows``
+            are those that each learns from, as of bootstrap samples.
+
+        Returns
+        -------
+        list of History
+            In the order of `networks`.
+
+        Examples
+        --------
+        >>> import numpy as np, fastmlp
+        >>> X, y = np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1])
+        >>> ensemble = fastmlp.Ensemble([fastmlp.MLP((4, 2)), fastmlp.MLP((4, 3, 2), seed=1)])
+        >>> samples = [[0, 1, 1, 3], [2, 0, 3, 3]]
+        >>> [len(history.loss) for history in ensemble.fit(X, y, rows=samples, epochs=3, verbose=False)]
+        [3, 3]
+        """
+        from fastmlp import training  # noqa: PLC0415 - upward, as in `MLP.fit`
+
+        return training.fit_many(self.networks, X, y, **arguments)
 
     def logits(self, X: ArrayLike | Stream) -> Float32:
         """Return the logits of the averaged outputs, float32 (n, m): of probabilities their logarithms.

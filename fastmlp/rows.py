@@ -216,7 +216,10 @@ def checked_numbers(name: str, numbers: ArrayLike, n: int) -> NDArray[np.int64]:
     >>> checked_numbers("rows", [2, 0, 2], n=3)
     array([2, 0, 2])
     """
-    array = np.asarray(numbers)
+    try:
+        array = np.asarray(numbers)
+    except ValueError:  # lists of several lengths
+        array = np.array(numbers, object)
     if array.ndim != 1 or (array.dtype.kind not in "iu" and len(array)):
         hint = "; np.flatnonzero makes numbers of a mask" if array.dtype == bool else ""
         raise TypeError(f"{name} must hold numbers of rows, (n,) of integers; not {array.dtype} {array.shape}{hint}")

@@ -150,6 +150,18 @@ def test_threads_that_differ_are_told():
     assert ensemble.n_threads == (2, None)
 
 
+def test_fit_trains_each_by_itself():
+    X, y = rows(), targets_for("cross_entropy")
+    samples = [np.arange(N - 3 * i) for i in range(3)]
+    rates, options = [0.001 * (i + 1) for i in range(3)], {"epochs": 3, "batch_size": 4, "verbose": False}
+    ensemble = Ensemble(members())
+    histories = ensemble.fit(X, y, rows=samples, optimizer=[fastmlp.Adam(rate) for rate in rates], **options)
+    for i, network in enumerate(members()):
+        history = network.fit(X[samples[i]], y[samples[i]], optimizer=fastmlp.Adam(rates[i]), **options)
+        assert histories[i].loss == history.loss
+        np.testing.assert_array_equal(ensemble.networks[i].parameters, network.parameters)
+
+
 def test_the_networks_are_not_copied():
     networks, X = members(), rows()
     ensemble = Ensemble(iter(networks))

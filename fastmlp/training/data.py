@@ -214,6 +214,12 @@ def _caution(network: MLP, rows: Array | SparseRows, columns: Sequence[Any], tar
         once(cautions.about_values, targets.given)
 
 
+def _identity(argument: Any) -> Any:
+    """What tells an argument from others: names and numbers themselves, and short tuples of them."""
+    own = argument if isinstance(argument, tuple) and len(argument) <= 2 else (argument,)
+    return argument if all(type(one) in (str, int) for one in own) else id(argument)
+
+
 class Once:
     """Calls functions, but once for the same arguments: what many networks that learn from the same rows ask of them.
 
@@ -231,7 +237,7 @@ class Once:
 
     def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Return what the function returns, or has returned: for the same arrays, and equal names and numbers."""
-        key = (function, *(one if isinstance(one, (str, int, tuple)) else id(one) for one in arguments))
+        key = (function, *map(_identity, arguments))
         if key not in self._results:
             self._results[key] = function(*arguments), arguments  # which are to live, as their identities do
         return self._results[key][0]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from numpy.typing import ArrayLike
 
 from fastmlp import checks, hints, threads
+from fastmlp.callbacks import Callback, Checkpoint, CSVLog
 from fastmlp.callbacks.bar import epoch_line
 from fastmlp.engine.rows import Rows
 from fastmlp.errors import FitError
 from fastmlp.network import MLP
+from fastmlp.rows import Stream
 from fastmlp.runs import History
 from fastmlp.training.data import Once
 from fastmlp.training.jobs import Job, alone, defaults, engine_rows, prepare, train, with_threads
@@ -22,9 +25,9 @@ __all__ = ["fit_many"]
 
 
 def fit_many(
-    networks: Sequence[MLP],
+    networks: Iterable[MLP],
     X: ArrayLike,
-    y: ArrayLike,
+    y: ArrayLike | None = None,
     *,
     rows: Sequence[ArrayLike] | None = None,
     n_threads: int | None = None,
@@ -40,23 +43,26 @@ def fit_many(
 
     Parameters
     ----------
-    networks : sequence of MLP
+    networks : iterable of MLP
         All with as many inputs as X has columns; no network twice.
     X, y : array
-        As in `MLP.fit`.
+        As in `MLP.fit`, but no stream.
     rows : sequence of int arrays, one for each network; or None
         Numbers of the rows that it learns from, as often as they are there: folds, bootstrap samples. None: all rows.
         The bits are those of ``fit(X[rows[i]], y[rows[i]])``, but dropout and noise are drawn by a row's number in X.
     n_threads : int or None, default None
-        Of all networks together, whatever their own `n_threads`; as many as `MLP` would use by default.
+        Of all networks together, whatever their own `n_threads`; as many as `MLP` would use by default. Not of a
+        `parallel`, each of whose tasks has its network's.
     parallel : joblib.Parallel or None
         Train each network as a task of it: in other processes or, where its backend is Dask's, on a cluster. Networks
-        and histories come back; what callbacks keep does not.
+        and histories come back; what callbacks keep does not. Where Ctrl-C ends the call, tasks that have begun may go
+        on where they are.
     verbose : bool, default True
         Print a line for each network that is trained, with its last epoch.
     **arguments
-        All others of `MLP.fit`: one value for all networks, or a list of one for each. So a list of callbacks is an
-        entry of such a list, as each callback belongs to one network. Networks have copies of their optimizers.
+        All others of `MLP.fit`: one value for all networks, or a list of one for each: of what is a list itself, as
+        callbacks are, a list of lists. Each callback, and its file, belongs to one network. Networks have copies of
+        their optimizers.
 
     Returns
     -------
@@ -68,8 +74,8 @@ def fit_many(
     TypeError, ValueError
         An argument is not as described, of which network the message says; all networks are as they were.
     FitError
-        Some networks failed, as by `DivergenceError`: `errors` says which and by what. The others are trained;
-        ``network.history`` is each one's own.
+        Some networks failed, as by `DivergenceError`: `errors` says which and by what. The others are trained, unless
+        it was `parallel` itself that failed; ``network.history`` is each one's own.
     KeyboardInterrupt
         On Ctrl-C: all networks are as after a whole batch, those that had not begun as they were.
 
@@ -86,9 +92,13 @@ def fit_many(
     True
     """
     networks = _checked_networks(networks)
+    if isinstance(X, Stream):
+        raise TypeError("X must be rows in memory, which all networks share; fit each network on a Stream alone")
+    if not (parallel is None or callable(parallel)):
+        raise TypeError(f"parallel must be a joblib.Parallel or None, not {parallel!r:.80}")
     n_threads = threads.available() if n_threads is None else checks.integer("n_threads", n_threads, least=1)
     verbose = checks.boolean("verbose", verbose)
-    own = _arguments_of_each({**arguments, "rows": None if rows is None else list(rows)}, len(networks))
+    own = _arguments_of_each({**arguments, "rows": _rows_of_each(rows)}, len(networks))
     jobs, once = [], Once()
     for i, network in enumerate(networks):
         with _naming(i):
@@ -99,7 +109,7 @@ def fit_many(
     else:
         errors = _train_elsewhere(parallel, networks, [(X, y, one) for one in own], verbose)
     if errors:
-        raise FitError(dict(sorted(errors.items())))
+        raise FitError(dict(sorted(errors.items()))) from errors[min(errors)]
     return [network.history for network in networks]
 
 
@@ -107,13 +117,20 @@ def fit_many(
 
 
 def _checked_networks(networks: object) -> list[MLP]:
-    if not isinstance(networks, Sequence) or not all(isinstance(network, MLP) for network in networks):
-        raise TypeError(f"networks must be a sequence of fastmlp.MLP, not {networks!r:.80}")
-    if not networks:
+    found: list[Any] = list(networks) if isinstance(networks, Iterable) else [networks]
+    if not all(isinstance(network, MLP) for network in found) or isinstance(networks, MLP):
+        raise TypeError(f"networks must be a list of fastmlp.MLP, not {networks!r:.80}")
+    if not found:
         raise ValueError("networks must have at least one network")
-    if len({id(network) for network in networks}) < len(networks):
+    if len({id(network) for network in found}) < len(found):
         raise ValueError("networks must have no network twice; copy.deepcopy(network) is another one")
-    return list(networks)
+    return found
+
+
+def _rows_of_each(rows: object) -> list[Any] | None:
+    if not (rows is None or isinstance(rows, Iterable)):
+        raise TypeError(f"rows must be a list of numbers of rows for each network, or None; not {rows!r:.80}")
+    return None if rows is None else list(rows)
 
 
 def _arguments_of_each(arguments: dict[str, Any], count: int) -> list[dict[str, Any]]:
@@ -125,17 +142,32 @@ def _arguments_of_each(arguments: dict[str, Any], count: int) -> list[dict[str, 
         if name not in known:
             names = ["networks", "X", "y", "n_threads", "parallel", *known]
             raise TypeError(hints.for_argument("fit_many", name, names))
-        if isinstance(value, list) and len(value) != count:
-            raise ValueError(f"{name} must be one, or a list of one for each of the {count} networks; not {len(value)}")
+        if isinstance(value, list):
+            _require_one_for_each(name, value, count)
     values = {**known, **arguments}
     own = [{name: one[i] if isinstance(one, list) else one for name, one in values.items()} for i in range(count)]
     return [{**one, "optimizer": copy.copy(one["optimizer"])} for one in own]
 
 
+def _require_one_for_each(name: str, values: list[Any], count: int) -> None:
+    for value in values:
+        if isinstance(value, Callback) or (name == "metrics" and callable(value)):
+            raise TypeError(f"{name} must be a list of a list for each network, not a list of {type(value).__name__}")
+    if len(values) != count:
+        raise ValueError(
+            f"{name} must be one for all networks, or a list of one for each of the {count}; not a list of "
+            f"{len(values)}. A tuple or an array is one for all"
+        )
+
+
 def _require_own_callbacks(jobs: list[Job]) -> None:
-    told = [id(callback) for job in jobs for callback in job.progress.callbacks]
-    if len(set(told)) < len(told):
+    told = [callback for job in jobs for callback in job.progress.callbacks]
+    if len({id(callback) for callback in told}) < len(told):
         raise ValueError("callbacks must be a list of a list for each network, as a callback belongs to one network")
+    files = [os.path.realpath(one.path) for one in told if isinstance(one, (Checkpoint, CSVLog))]
+    for path in files:
+        if files.count(path) > 1:
+            raise ValueError(f"callbacks of several networks must not write to one file, {path}")
 
 
 @contextmanager
@@ -218,26 +250,43 @@ def _train_elsewhere(
     parallel: Callable[..., Any], networks: list[MLP], tasks: list[tuple[Any, ...]], verbose: bool
 ) -> dict[int, Exception]:
     """Train all as tasks of joblib, and take over what comes back. Return what went wrong."""
-    errors = {}
     calls: list[tuple[Any, ...]] = [
-        (_train_there, (network, *task), {}) for network, task in zip(networks, tasks, strict=True)
+        (_train_there, (i, network, *task), {}) for i, (network, task) in enumerate(zip(networks, tasks, strict=True))
     ]
-    for i, (trained, error) in enumerate(parallel(calls)):
-        network = networks[i]
-        commit(network, trained._values, trained._state)
-        network._history = trained.history
-        if error is not None:
-            errors[i] = error
-        elif verbose:
-            _tell(i, network.history)
-    return errors
-
-
-def _train_there(network: MLP, X: ArrayLike, y: ArrayLike, arguments: dict[str, Any]) -> tuple[MLP, Exception | None]:
-    """Train a network in a process of its own. Return it, and what went wrong."""
-    job = prepare(network, X, y, **arguments, once=Once(), cautious=False)
+    errors: dict[int, Exception] = {}
+    missing = set(range(len(networks)))
     try:
-        train(job)
+        for i, trained, error in parallel(calls):
+            missing.remove(i)
+            network = networks[i]
+            commit(network, trained._values, trained._state)
+            network._history = trained.history
+            if error is not None:
+                errors[i] = error
+            elif verbose:
+                _tell(i, network.history)
+    except Exception as error:  # parallel's own, as of a cluster whose workers have died
+        return {**errors, **dict.fromkeys(missing, error)}
+    return {**errors, **{i: RuntimeError("parallel has not returned it") for i in missing}}
+
+
+def _train_there(
+    i: int, network: MLP, X: ArrayLike, y: ArrayLike, arguments: dict[str, Any]
+) -> tuple[int, MLP, Exception | None]:
+    """Train a network, which may be in a process of its own. Return its number, itself, and what went wrong."""
+    try:
+        alone(network, lambda: train(prepare(network, X, y, **arguments, once=Once(), cautious=False)))
     except Exception as error:
-        return network, error
-    return network, None
+        return i, network, _sendable(error)
+    return i, network, None
+
+
+def _sendable(error: Exception) -> Exception:
+    """Return the error, or one that says as much where pickle cannot bring it to another process."""
+    import pickle  # noqa: PLC0415 - for errors alone
+
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

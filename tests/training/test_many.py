@@ -12,8 +12,9 @@ import pytest
 
 import fastmlp
 from fastmlp import MLP, SGD, Adam, DivergenceError, FitError, fit_many
-from fastmlp.callbacks import Callback, EarlyStopping, ReduceOnPlateau
+from fastmlp.callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, ReduceOnPlateau
 from fastmlp.engine.rows import Rows
+from fastmlp.rows import Stream
 from fastmlp.training.jobs import defaults, engine_rows, prepare
 
 
@@ -182,16 +183,22 @@ def test_one_that_fails_is_named_and_the_others_are_trained(data, state):
 NET = MLP((70, 10))
 WRONG = {
     "none": (([],), {}, ValueError, "networks must have at least one network"),
-    "not a sequence": ((NET,), {}, TypeError, "networks must be a sequence of fastmlp.MLP"),
-    "not networks": (([1],), {}, TypeError, "networks must be a sequence of fastmlp.MLP"),
+    "not a sequence": ((NET,), {}, TypeError, "networks must be a list of fastmlp.MLP"),
+    "not networks": (([1],), {}, TypeError, "networks must be a list of fastmlp.MLP"),
     "twice": (([NET, NET],), {}, ValueError, "networks must have no network twice"),
     "other inputs": (([NET, MLP((3, 10))],), {}, ValueError, r"networks\[1\]: X must have shape \(n, 3\)"),
     "a late argument": (([NET, MLP((70, 10))],), {"epochs": [1, 0]}, ValueError, r"networks\[1\]: epochs must be at"),
-    "a short list": (([NET],), {"epochs": [1, 2]}, ValueError, "epochs must be one, or a list of one for each"),
+    "a short list": (([NET],), {"epochs": [1, 2]}, ValueError, "epochs must be one for all networks, or a list of one"),
+    "weights in a list": (([NET],), {"sample_weight": [1.0] * 230}, ValueError, "not a list of 230. A tuple or an arr"),
+    "callbacks in a list": (([NET],), {"callbacks": [EarlyStopping("loss")]}, TypeError, "a list of a list for each"),
+    "metrics in a list": (([NET],), {"metrics": [max]}, TypeError, "metrics must be a list of a list for each network"),
+    "not parallel": (([NET],), {"parallel": 2}, TypeError, "parallel must be a joblib.Parallel or None, not 2"),
+    "a number of rows": (([NET],), {"rows": 5}, TypeError, "rows must be a list of numbers of rows for each network"),
+    "ragged rows": (([NET],), {"rows": [[[0, 1], [2]]]}, TypeError, r"rows must hold numbers of rows, \(n,\) of int"),
     "no such argument": (([NET],), {"n_jobs": 2}, TypeError, "fit_many has no argument 'n_jobs'; it is called n_thr"),
     "fit's verbose": (([NET],), {"verbose": 3}, TypeError, "verbose must be True or False"),
     "no thread": (([NET],), {"n_threads": 0}, ValueError, "n_threads must be at least 1"),
-    "few rows": (([NET],), {"rows": []}, ValueError, "rows must be one, or a list of one for each"),
+    "few rows": (([NET],), {"rows": []}, ValueError, "rows must be one for all networks, or a list of one for each"),
     "empty rows": (([NET],), {"rows": [[]]}, ValueError, r"networks\[0\]: rows must have at least one row"),
     "a mask": (([NET],), {"rows": [np.ones(230, bool)]}, TypeError, "flatnonzero makes numbers of a mask"),
     "rows beyond": (([NET],), {"rows": [[0, 230]]}, ValueError, "rows must hold numbers from 0 to 229; it has 0 to"),
@@ -220,11 +227,34 @@ def test_a_callback_of_two_networks_is_refused(data):
             fit_many([MLP((70, 10)), MLP((70, 10))], *data, callbacks=callbacks, **QUIET)
 
 
-def test_a_network_that_is_in_training_is_left_alone(data):
+@pytest.mark.parametrize("writer", [Checkpoint, CSVLog])
+def test_a_file_of_two_networks_is_refused(data, tmp_path, writer):
+    callbacks = [[writer(tmp_path / "one")], [writer(tmp_path / ".." / tmp_path.name / "one")]]
+    with pytest.raises(ValueError, match=r"callbacks of several networks must not write to one file, .*one$"):
+        fit_many([MLP((70, 10)), MLP((70, 10))], *data, callbacks=callbacks, **QUIET)
+
+
+def test_a_stream_is_refused(data):
+    with pytest.raises(TypeError, match="X must be rows in memory, which all networks share; fit each network on a"):
+        fit_many([MLP((70, 10))], Stream(*data), **QUIET)
+
+
+def test_rows_in_tuples(data):
+    """As of zip(*pairs); their arrays cannot be told by their values."""
+    X, y = data
+    nets = [MLP((70, 10)), MLP((70, 10))]
+    fit_many(nets, tuple(X), tuple(y), validation_data=(tuple(X), tuple(y)), **QUIET)
+    lists = MLP((70, 10))
+    lists.fit(tuple(map(tuple, X.tolist())), tuple(y.tolist()), **QUIET)
+    assert nets[0].parameters.tobytes() == nets[1].parameters.tobytes() == lists.parameters.tobytes()
+
+
+@pytest.mark.parametrize("how", [{}, {"parallel": lambda calls: [function(*of_it) for function, of_it, _ in calls]}])
+def test_a_network_that_is_in_training_is_left_alone(data, how):
     class During(Callback):
         def on_epoch_end(self, progress):
             with pytest.raises(FitError, match="fit is already running on this network"):
-                fit_many([progress.network], *data, **QUIET)
+                fit_many([progress.network], *data, **how, **QUIET)
 
     assert MLP((70, 10)).fit(*data, callbacks=[During()], **QUIET).loss
 
@@ -290,6 +320,48 @@ def test_tasks_in_the_place_of_threads(data, state):
             fit_many(nets, X, y, rows=[np.arange(100 + i) for i in range(3)], **rates, **how, **QUIET)
     assert list(map(state, together)) == list(map(state, here))
     assert [net.history.loss for net in together] == [net.history.loss for net in here]
+
+
+def test_tasks_come_back_in_any_order(data, state):
+    def backwards(calls):
+        return [function(*positional) for function, positional, _ in reversed(calls)]
+
+    together, here = NETWORKS["sizes"](), NETWORKS["sizes"]()
+    fit_many(together, *data, parallel=backwards, **QUIET)
+    fit_many(here, *data, **QUIET)
+    assert list(map(state, together)) == list(map(state, here))
+
+
+def test_tasks_that_do_not_come_back(data):
+    def first(calls):
+        for function, positional, _ in calls[:1]:
+            yield function(*positional)
+
+    def first_alone(calls):
+        yield from first(calls)
+        raise OSError("lost")
+
+    for parallel, reason in [(first, "RuntimeError: parallel has not returned it"), (first_alone, "OSError: lost")]:
+        nets = [MLP((70, 10), seed=seed) for seed in range(3)]
+        with pytest.raises(FitError, match=rf"networks\[1\], networks\[2\] failed; networks\[1\] by {reason}"):
+            fit_many(nets, *data, parallel=parallel, **QUIET)
+        assert [len(net.history.loss) for net in nets] == [3, 0, 0]
+
+
+class UnpicklableError(Exception):
+    def __init__(self, where, why):
+        super().__init__(where + why)
+
+
+def test_what_pickle_cannot_bring_back_is_told(data):
+    def parallel(calls):
+        return [pickle.loads(pickle.dumps(function(*positional))) for function, positional, _ in calls]
+
+    with pytest.raises(
+        FitError, match=r"networks\[0\] failed; networks\[0\] by RuntimeError: UnpicklableError: ab"
+    ) as caught:
+        fit_many([MLP((70, 10))], *data, callbacks=[[Raise(UnpicklableError("a", "b"))]], parallel=parallel, **QUIET)
+    assert caught.value.__cause__ is caught.value.errors[0]
 
 
 @pytest.mark.slow
