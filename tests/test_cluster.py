@@ -27,7 +27,8 @@ def joblib():
     joblib = pytest.importorskip("joblib")
     distributed = pytest.importorskip("distributed", reason="distributed is missing: pip install 'dask[distributed]'")
     how = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
-    with distributed.LocalCluster(**how) as cluster, distributed.Client(cluster):
+    with distributed.LocalCluster(**how) as cluster, distributed.Client(cluster) as client:
+        client.amm.stop()  # else the rows that are scattered soon lie on one worker, and are lost with it
         yield joblib
 
 
@@ -56,7 +57,7 @@ class DieOnce(Callback):
 
 def trained_there(joblib, data, **arguments):
     nets = networks()
-    with joblib.parallel_config(backend="dask"):
+    with joblib.parallel_config(backend="dask", scatter=list(data)):
         fit_many(nets, *data, parallel=joblib.Parallel(), **QUIET, **arguments)
     return nets
 
@@ -107,16 +108,22 @@ def test_incremental_of_dask_ml(joblib, data):
     np.testing.assert_array_equal(there.predict(chunks[0]).compute(), here.predict(X))
 
 
-def test_a_grid_search_of_scikit_learn(joblib, data):
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_grid_search_of_scikit_learn(joblib, data, tmp_path, dies):
     model_selection = pytest.importorskip("sklearn.model_selection")
     from fastmlp.sklearn import MLPClassifier  # noqa: PLC0415 - an extra
 
     grid = {"hidden_layer_sizes": [(5,), (20,)], "alpha": [1e-4, 1.0]}
-    estimator = MLPClassifier(max_iter=5, random_state=0, tol=0.0, n_iter_no_change=100)
-    here, there = (model_selection.GridSearchCV(estimator, grid, cv=2, error_score="raise") for _ in range(2))
+
+    def search(*callbacks):
+        estimator = MLPClassifier(max_iter=5, random_state=0, tol=0.0, n_iter_no_change=100, callbacks=callbacks)
+        return model_selection.GridSearchCV(estimator, grid, cv=2, error_score="raise")
+
+    here, there = search(), search(*[DieOnce(str(tmp_path / "died"))] * dies)
     with pytest.warns(Warning, match="Maximum iterations"):
         here.fit(*data)
-    with joblib.parallel_config(backend="dask"), pytest.warns(Warning, match="Maximum iterations"):
+    with joblib.parallel_config(backend="dask", scatter=list(data)), pytest.warns(Warning, match="Maximum iterations"):
         there.fit(*data)
+    assert (tmp_path / "died").exists() == dies
     np.testing.assert_array_equal(here.cv_results_["mean_test_score"], there.cv_results_["mean_test_score"])
     assert here.best_params_ == there.best_params_
