@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import numpy as np
 
 from fastmlp.arrays import Array
 from fastmlp.losses import Loss
 from fastmlp.rows import Examples, Targets, checked_examples, checked_rows, checked_shapes, weights_from_0
-from fastmlp.sources import Chunk
+from fastmlp.sources import Chunk, naming
 from fastmlp.sparse import SparseRows
-from fastmlp.streams import Stream, ahead
+from fastmlp.streams import Stream, ahead, scaled
 
-__all__ = ["checked_chunks", "chunks_ahead", "naming", "rows_ahead"]
+__all__ = ["checked_chunks", "chunks_ahead", "copied", "rows_ahead"]
 
 
 def checked_chunks(
@@ -42,20 +41,18 @@ def checked_chunks(
     ValueError: chunk 1: y must hold labels from 0 to 1, as the network has 2 outputs; it has 2 to 2...
     """
     first: Examples | None = None
-    n = 0
-    for chunk in stream.read(order):
-        if not chunk.n:
-            continue
+    has_weight = False
+    for chunk in _counted(stream, order):
         with naming(chunk.name):
-            found = _examples(chunk, layer_sizes, loss)
+            found = _examples(chunk, stream.scale, layer_sizes, loss)
             first = first or found
             _require_alike(found, first)
-        n += len(found.rows)
-        if stream.n is not None and n > stream.n:
-            raise ValueError(f"X must have {stream.n} rows; the stream has {n} up to the end of {chunk.name}, or more")
+        has_weight = has_weight or found.weights is None or bool(found.weights.any())
         yield chunk.name, found
-    if n != stream.n and (stream.n is not None or n == 0):
-        raise ValueError(f"X must have {stream.n or 'at least 1'} rows; the stream has {n}")
+    if first is None:
+        raise ValueError("X must have at least one row; the stream has 0")
+    if not has_weight:
+        raise ValueError("sample_weight must have a weight above 0; all of the stream's are 0")
 
 
 def chunks_ahead(stream: Stream, layer_sizes: Sequence[int], loss: str | Loss) -> Iterator[Examples]:
@@ -70,13 +67,24 @@ def chunks_ahead(stream: Stream, layer_sizes: Sequence[int], loss: str | Loss) -
     >>> [found.targets.labels for found in chunks_ahead(stream, layer_sizes=(5, 5), loss="cross_entropy")]
     [array([0, 1, 2]), array([3, 4])]
     """
+    return ahead(copied(found) for _, found in checked_chunks(stream, layer_sizes, loss))
 
-    def copy(found: Examples) -> Examples:
-        labels, values = found.targets
-        targets = Targets(labels, None if values is None else values.copy())  # labels are a copy already
-        return Examples(_copied(found.rows), targets, None if found.weights is None else found.weights.copy())
 
-    return ahead(copy(found) for _, found in checked_chunks(stream, layer_sizes, loss))
+def copied(found: Examples) -> Examples:
+    """Return rows in memory of their own: who makes chunks may use the same for each, or take it away, as of a file.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp.chunks import copied
+    >>> from fastmlp.rows import Examples, Targets
+    >>> found = Examples(np.eye(2), Targets(np.array([0, 1]), None))
+    >>> np.shares_memory(copied(found).rows, found.rows)
+    False
+    """
+    labels, values = found.targets
+    targets = Targets(labels, None if values is None else values.copy())  # labels are a copy already
+    return Examples(_copied(found.rows), targets, None if found.weights is None else found.weights.copy())
 
 
 def rows_ahead(stream: Stream, k: int) -> Iterator[Array | SparseRows]:
@@ -93,43 +101,40 @@ def rows_ahead(stream: Stream, k: int) -> Iterator[Array | SparseRows]:
 
     def rows_of(chunk: Chunk) -> Array | SparseRows:
         with naming(chunk.name):
-            return _copied(checked_rows("X", chunk.X, k))
+            rows = checked_rows("X", chunk.X, k)
+            if stream.scale is not None:
+                rows = checked_rows("X", scaled(chunk.X, stream.scale), k)
+            return _copied(rows)
 
-    return ahead(map(rows_of, stream.read(None)))
+    return ahead(map(rows_of, _counted(stream)))
 
 
-@contextmanager
-def naming(name: str) -> Iterator[None]:
-    """Begin the message of what is wrong with a chunk with its name.
-
-    Examples
-    --------
-    >>> from fastmlp.chunks import naming
-    >>> with naming("chunk 3"):
-    ...     raise ValueError("y is missing")
-    Traceback (most recent call last):
-    ValueError: chunk 3: y is missing
-    """
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{name}: {error}") from error
+def _counted(stream: Stream, order: Sequence[int] | None = None) -> Iterator[Chunk]:
+    """The chunks that have rows, which are as many as the stream is said to have."""
+    n = 0
+    for chunk in stream.read(order):
+        with naming(chunk.name):
+            n += chunk.n
+        if stream.n is not None and n > stream.n:
+            raise ValueError(f"X must have {stream.n} rows; the stream has {n} up to the end of {chunk.name}, or more")
+        if chunk.n:
+            yield chunk
+    if n != stream.n and stream.n is not None:
+        raise ValueError(f"X must have {stream.n} rows; the stream has {n}")
 
 
 def _copied(rows: Array | SparseRows) -> Array | SparseRows:
-    """Rows in memory of their own: who makes chunks may use the same for each, or take it away, as of a file."""
     return rows.part(0, len(rows)) if isinstance(rows, SparseRows) else np.array(rows, np.float32, order="C")
 
 
-def _examples(chunk: Chunk, layer_sizes: Sequence[int], loss: str | Loss) -> Examples:
+def _examples(chunk: Chunk, scale: float | None, layer_sizes: Sequence[int], loss: str | Loss) -> Examples:
     """The rows of a chunk, of which there is one at least, checked."""
     names, task = ("X", "y"), (layer_sizes, loss)
     if chunk.y is None:
         raise ValueError("y is missing: chunks must be (X, y)")
     X, y = checked_shapes(names, chunk.X, chunk.y, *task)
     weights = None if chunk.weight is None else weights_from_0("weight", chunk.weight, X.shape[0])
-    return Examples(*checked_examples(names, X, y, *task), weights)
+    return Examples(*checked_examples(names, scaled(X, scale), y, *task), weights)
 
 
 def _require_alike(found: Examples, first: Examples) -> None:

@@ -15,6 +15,7 @@ from fastmlp.network import MLP
 from fastmlp.rows import Stream
 from fastmlp.runs import History
 from fastmlp.sparse import SparseRows
+from fastmlp.training.many import fit_many
 
 __all__ = ["Ensemble"]
 
@@ -113,9 +114,7 @@ class Ensemble:
         >>> [len(history.loss) for history in ensemble.fit(X, y, rows=samples, epochs=3, verbose=False)]
         [3, 3]
         """
-        from fastmlp import training  # noqa: PLC0415 - upward, as in `MLP.fit`
-
-        return training.fit_many(self.networks, X, y, **arguments)
+        return fit_many(self.networks, X, y, **arguments)
 
     def logits(self, X: ArrayLike | Stream) -> Float32:
         """Return the logits of the averaged outputs, float32 (n, m): of probabilities their logarithms.

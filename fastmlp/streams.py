@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
 from fastmlp import checks
-from fastmlp.sources import Chunk, Share, source_of
+from fastmlp.sources import Arrays, Chunk, Iterated, Share, Source
 
-__all__ = ["Stream", "ahead", "as_stream"]
+__all__ = ["Stream", "ahead", "as_stream", "scaled", "source_of"]
 
 T = TypeVar("T")
 
@@ -73,15 +74,19 @@ class Stream:
     larger window. Both orders are functions of the network's seed and the epoch alone, so that any number of
     threads gives the same bits, and a run goes on from a checkpoint to those of one that was not stopped; from one
     within an epoch it reads the chunks that were learned from, to pass them over. Where all rows are in one window,
-    or ``shuffle=False``, they are the bits of the same rows in memory; unless many values are zero, and not
-    everywhere as many, which rounds otherwise, or there is dropout or noise and more than one window.
+    and chunks that come in a new order are counted, as Dask's may not be, or ``shuffle=False``, they are the bits of
+    the same rows in memory; unless many values are zero, and not everywhere as many, which rounds otherwise, or there
+    is dropout or noise and more than one window.
 
     Two windows are in memory, that of the engine and the one that is being read, each with the lists of what is not
-    zero where X has many zeros: with 256 MB at most 0.6 GB, however many rows there are. What is in one window all
-    told is read only once, unless it comes from an iterable, which may yield other rows each time.
+    zero where X has many zeros: with 256 MB at most 0.6 GB, however many rows there are. To that pyarrow adds what it
+    needs to read a row group of Parquet, up to as much as this takes: groups of some 20,000 rows keep it small
+    (``row_group_size`` of who writes them). What is in one window all told is read only once, unless it comes from an
+    iterable, which may yield other rows each time.
 
     Empty chunks are passed over. What is wrong with a chunk is said with its name, and leaves the network as after the
-    window before: its last batch is whole.
+    window before: its last batch is whole. Callbacks hear nothing while a window is waited for, so that `TimeLimit`,
+    other than Ctrl-C, comes after it.
 
     Examples
     --------
@@ -128,7 +133,7 @@ class Stream:
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         """Yield the chunks in their own order: (X,), (X, y) or (X, y, weight), as they come, X scaled."""
         for _, X, *others in self.read(None):
-            yield X, *(array for array in others if array is not None)
+            yield scaled(X, self.scale), *(array for array in others if array is not None)
 
     def __repr__(self) -> str:
         return f"Stream({type(self._source).__name__.strip('_')}, n={self.n})"
@@ -149,10 +154,9 @@ class Stream:
         return self._source.n_chunks
 
     def read(self, order: Sequence[int] | None) -> Iterator[Chunk]:
-        """Yield the chunks in this order; None is their own."""
+        """Yield the chunks in this order, None is their own, before X is scaled."""
         whole = None if self.n_chunks is None else range(self.n_chunks)
-        for chunk in self._source.read(whole if order is None else order):
-            yield chunk if self.scale is None else chunk._replace(X=_scaled(chunk.X, self.scale))
+        return self._source.read(whole if order is None else order)
 
     def share(self, part: int, parts: int) -> Stream:
         """Return one of so many parts of the stream, for one of as many ranks: every `parts`-th chunk, from `part` on.
@@ -187,11 +191,58 @@ class Stream:
         return max(1, -(-rows // batch_size)) * batch_size
 
 
-def _scaled(X: Any, scale: float) -> Any:
+def scaled(X: Any, scale: float | None) -> Any:
+    """Return X, an array or a sparse matrix, times the scale, as float32; as it is where that is None.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp.streams import scaled
+    >>> scaled(np.array([0, 255], np.uint8), 1 / 255)
+    array([0., 1.], dtype=float32)
+    """
+    if scale is None:
+        return X
     # In two steps, where a product of two types would go through a small buffer.
     values = X.astype(np.float32) if hasattr(X, "astype") else np.array(X, np.float32)
-    values *= np.float32(scale)
+    with np.errstate(over="ignore"):  # what is checked afterwards
+        values *= np.float32(scale)
     return values
+
+
+def source_of(chunks: Any, y: Any, weight: Any, *, columns: Sequence[str] | None, chunk_rows: int | None) -> Source:
+    """Return the source that a stream's arguments describe; `fastmlp.rows.Stream` says what they may be.
+
+    Examples
+    --------
+    >>> from fastmlp.streams import source_of
+    >>> source_of(lambda: iter([([[1, 2]], [0])]), None, None, columns=None, chunk_rows=None).n_chunks is None
+    True
+    """
+    from fastmlp import tables  # noqa: PLC0415 - pathlib comes with it, 5 ms
+
+    if isinstance(chunks, Source):
+        return chunks
+    if getattr(chunks, "shape", None) == ():
+        raise TypeError(f"chunks must have rows; this {type(chunks).__name__} is one number")
+    if isinstance(chunks, (str, bytes, os.PathLike)):
+        return tables.Parquet(chunks, y, weight, columns, chunk_rows)
+    if hasattr(chunks, "partitions") and hasattr(chunks, "columns"):
+        return tables.DaskFrame(chunks, y, weight, columns)
+    if columns is not None:
+        raise TypeError(f"columns names those of a Parquet file or a data frame; chunks are {type(chunks).__name__}")
+    if hasattr(chunks, "numblocks"):
+        return tables.DaskArray(chunks, y, weight)
+    if hasattr(chunks, "shape"):
+        return Arrays(chunks, y, weight, chunk_rows)
+    if y is not None or weight is not None:
+        raise TypeError(f"y and sample_weight must be in the chunks, (X, y, weight), of {type(chunks).__name__}")
+    if callable(chunks) or hasattr(chunks, "__iter__"):
+        return Iterated(chunks)
+    raise TypeError(
+        "chunks must be an array, the path of a Parquet file, a Dask collection, an iterable of (X, y) or a function "
+        f"that returns one; not {chunks!r:.80}"
+    )
 
 
 def as_stream(X: Any, y: Any = None, sample_weight: Any = None) -> Stream | None:

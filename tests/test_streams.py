@@ -4,6 +4,7 @@ import gc
 import itertools
 import mmap
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -330,12 +331,49 @@ def test_parquet(data, tables):
         ({"y": "labels"}, ValueError, "column 'labels' is missing in .*part-0.parquet, which has 'label', 'x0'"),
         ({"y": "label", "columns": ["x0", "x99"]}, ValueError, "column 'x99' is missing"),
         ({"y": 3}, TypeError, "y must be the name of a column"),
+        ({"y": "label", "columns": "x1"}, TypeError, "columns must be a list of names of columns, not 'x1'"),
+        ({"y": "label", "columns": ["x1", "label"]}, ValueError, "columns must be those of X; 'label' is that of y"),
         ({"y": "label", "sample_weight": [1.0]}, TypeError, "sample_weight must be the name of a column"),
     ],
 )
 def test_wrong_columns(tables, options, error, message):
     with pytest.raises(error, match=message):
         Stream(tables, **options)
+
+
+def test_what_other_readers_pass_over_is_passed_over(tables):
+    (tables / "folder.parquet").mkdir()
+    for name in (
+        ".part-0.parquet",
+        "_part-0.parquet",
+        ".ipynb_checkpoints/part-0.parquet",
+        "_temporary/0/part-0.parquet",
+    ):
+        (tables / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(tables / "part-0.parquet", tables / name)
+    (tables / "more").mkdir()
+    shutil.copy(tables / "part-0.parquet", tables / "more" / "part-0.parquet")
+    assert Stream(tables, "label").n == N + 334
+
+
+def test_columns_of_y(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    columns = {
+        "x": [1.0, 2.0, 3.0],
+        "text": ["a", "b", "c"],
+        "null": [0, None, 1],
+        "kind": pa.array([0, 1, 0]).dictionary_encode(),
+    }
+    parquet.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    with pytest.raises(TypeError, match=r"y must be of numbers; column 'text' of .*rows.parquet is string"):
+        Stream(tmp_path, "text", columns=["x"])
+    with pytest.raises(
+        ValueError, match=r"row group 0 of .*: column 'null' must have a value in each row; some are nul"
+    ):
+        MLP((1, 2)).evaluate(Stream(tmp_path, "null", columns=["x"]))
+    [(X, y)] = Stream(tmp_path, "kind", columns=["x"])
+    assert (X.ravel().tolist(), y.tolist()) == ([1, 2, 3], [0, 1, 0])
 
 
 def test_parquet_without_pyarrow(monkeypatch, tmp_path):
@@ -570,13 +608,22 @@ def test_a_late_chunk_that_is_wrong_leaves_the_network_as_after_the_window_befor
     stream = Stream(failing(chunks_of(X, y, 60), 8, spoil), window_rows=160)
     with pytest.raises(error, match=message):
         trained(stream, net=net, shuffle=False, callbacks=[Watch()] if watched else [])
-    # 480 rows were sound. Whether the third window of 160 is the last one is not known without the wrong chunk.
-    expected, _ = trained(X[:320], y[:320], epochs=1, shuffle=False)
+    expected, _ = trained(X[:480], y[:480], epochs=1, shuffle=False)  # which were sound, in three windows
     np.testing.assert_array_equal(net.parameters, expected.parameters)
-    assert net._state.step == 10
+    assert net._state.step == 15
     assert net._state.epoch == 0
     assert net.history.loss == []
     trained(X, y, net=net)  # can be trained further
+
+
+def test_a_chunk_that_is_wrong_within_a_window_leaves_the_network_as_after_the_window_before(data):
+    X, y = data
+    net = MLP(SIZES, seed=3)
+    chunks = failing(chunks_of(X, y, 50), 9, OSError("the line is dead"))
+    with pytest.raises(OSError, match="the line is dead"):
+        trained(Stream(chunks, window_rows=160), net=net, shuffle=False)
+    expected, _ = trained(X[:320], y[:320], epochs=1, shuffle=False)  # of 450
+    np.testing.assert_array_equal(net.parameters, expected.parameters)
 
 
 def test_sparse_and_dense_chunks_do_not_mix(data):
@@ -613,6 +660,57 @@ def test_empty_chunks_are_passed_over(data):
     assert_same(trained(Stream(chunks)), trained(X, y))
 
 
+def test_predictions_pass_over_empty_chunks_and_count_rows(data):
+    X, _ = data
+    net = MLP(SIZES)
+    chunks = [(X[:500],), ([],), (np.empty((0, 3)),), (X[500:],)]
+    np.testing.assert_array_equal(net.logits(Stream(lambda: iter(chunks), n=N)), net.logits(X))
+    with pytest.raises(ValueError, match="X must have 1001 rows; the stream has 1000"):
+        net.predict(Stream(lambda: iter(chunks), n=N + 1))
+
+
+def test_no_rows_have_no_score(data):
+    X, y = data
+    net = MLP(SIZES)
+    for stream in (Stream(X[:0], y[:0]), Stream(lambda: iter([]))):
+        with pytest.raises(ValueError, match="X must have at least one row; the stream has 0"):
+            net.evaluate(stream)
+    with pytest.raises(ValueError, match="validation_data must have at least one row; the stream has 0"):
+        net.fit(X, y, validation_data=Stream([]), metrics={"one": lambda *_: 1.0}, verbose=False)
+    assert net.predict(Stream([])).shape == (0,)
+
+
+@pytest.mark.parametrize("call", [MLP.fit, MLP.evaluate])
+def test_weights_that_are_all_0(data, call):
+    X, y = data
+    with pytest.raises(ValueError, match="sample_weight must have a weight above 0; all of the stream's are 0"):
+        call(MLP(SIZES), Stream(X, y, np.zeros(N), chunk_rows=100))
+    assert MLP(SIZES).evaluate(Stream(X, y, np.r_[np.zeros(N - 1), 1], chunk_rows=100))["loss"] > 0
+
+
+NUMBERS = {
+    "text": (np.full((5, 20), "1.5"), TypeError, "rows 0 to 4: X must be an array of real numbers"),
+    "complex": (np.ones((5, 20), np.complex64), TypeError, "rows 0 to 4: X must be an array of real numbers"),
+    "too large": (np.full((5, 20), 1e30), ValueError, "rows 0 to 4: X must be finite in float32"),
+}
+
+
+@pytest.mark.parametrize("case", NUMBERS)
+def test_a_scale_makes_no_numbers(case):
+    X, error, message = NUMBERS[case]
+    stream = Stream(X, np.zeros(5, int), scale=1e10)
+    for call in (MLP(SIZES).fit, MLP(SIZES).evaluate, MLP(SIZES).predict):
+        with pytest.raises(error, match=message):
+            call(stream)
+
+
+@pytest.mark.parametrize("call", [MLP.fit, MLP.evaluate, MLP.predict])
+@pytest.mark.parametrize("chunk", [None, 5, (None, [0]), (iter([]), [0]), (np.float32(3), [0])])
+def test_chunks_that_are_none(call, chunk):
+    with pytest.raises(TypeError, match="chunk 1: X must be an array of rows, not "):
+        call(MLP((2, 2)), Stream(lambda: iter([(np.eye(2), [0, 1]), chunk])))
+
+
 def test_an_iterator_is_read_once(data):
     stream = Stream(iter(chunks_of(*data, 100)))
     trained(stream, epochs=1)
@@ -631,6 +729,8 @@ def test_an_iterator_is_read_once(data):
         (([], [0]), {}, TypeError, "y and sample_weight must be in the chunks"),
         ((np.eye(3), [0, 1]), {}, ValueError, r"y must have a row for each row of X, 3; it has shape \(2,\)"),
         ((np.eye(3), [0, 1, 2], [1]), {}, ValueError, "sample_weight must have a row for each row of X"),
+        (([[[1.0]], 3],), {}, TypeError, "chunk 1: X must be an array of rows, not 3"),
+        ((np.array(3.0),), {}, TypeError, "chunks must have rows; this ndarray is one number"),
         ((np.eye(3),), {"n": 2}, ValueError, "n must be the number of rows, 3, not 2"),
         ((np.eye(3),), {"columns": ["a"]}, TypeError, "columns names those of a Parquet file"),
         ((np.eye(3),), {"chunk_rows": 0}, ValueError, "chunk_rows must be at least 1"),
@@ -679,6 +779,62 @@ def test_a_file_that_is_cut_while_it_is_read(data, tmp_path):
     os.truncate(path, data[0].nbytes // 2)
     with pytest.raises(OSError, match=r"rows 500 to 599 cannot be read: the file of X has been cut to 40000 bytes"):
         trained(Stream(mapped, data[1], chunk_rows=100), shuffle=False)
+
+
+@pytest.mark.parametrize("chunk_rows", [100, 70])
+def test_a_file_that_is_cut_while_a_window_is_learned(tmp_path, run_python, chunk_rows):
+    """Whose next chunk has been looked at; reading beyond the end of a mapped file would end the process."""
+    program = f"""
+import os, time, numpy as np, fastmlp
+path = {str(tmp_path / "rows")!r}
+np.random.default_rng(0).random((1000, 20), np.float32).tofile(path)
+
+class Cut(fastmlp.callbacks.Callback):
+    def on_batches(self, progress):
+        time.sleep(0.2)  # until the next window is there
+        os.truncate(path, 100)
+
+mapped = np.memmap(path, np.float32, "r", shape=(1000, 20))
+stream = fastmlp.rows.Stream(mapped, np.zeros(1000, int), chunk_rows={chunk_rows}, window_rows=200)
+try:
+    fastmlp.MLP((20, 2)).fit(stream, callbacks=[Cut()], verbose=False)
+except OSError as error:
+    print(error)
+"""
+    result = run_python(program)
+    assert result.returncode == 0, result.stderr
+    assert "cannot be read: the file of X has been cut to 100 bytes" in result.stdout
+
+
+@pytest.mark.parametrize("kind", ["y", "weights", "columns", "Fortran", "plain", "copy on write"])
+def test_whatever_is_mapped_may_be_cut(data, tmp_path, kind):
+    X, y = data
+    path, mode = tmp_path / "rows", "c" if kind == "copy on write" else "r"
+    X.tofile(path)
+    mapped = np.memmap(path, np.float32, mode, shape=(N, K), order="F" if kind == "Fortran" else "C")
+    np.ones(N, np.int16).tofile(tmp_path / "ones")
+    arrays = {
+        "y": (X, np.memmap(tmp_path / "ones", np.int16, "r")),
+        "weights": (X, y, np.memmap(tmp_path / "ones", np.int16, "r")),
+        "columns": (mapped[:, 3:12], y),
+        "plain": (np.asarray(mapped), y),
+    }
+    stream = Stream(*arrays.get(kind, (mapped, y)), chunk_rows=100)
+    for file in (path, tmp_path / "ones"):
+        os.truncate(file, 500)
+    name = {"y": "y", "weights": "sample_weight"}.get(kind, "X")
+    with pytest.raises(OSError, match=rf"rows .* cannot be read: the file of {name} has been cut to 500 bytes"):
+        trained(stream, net=MLP((9, 3)) if kind == "columns" else None, shuffle=False)
+
+
+@pytest.mark.parametrize("flip", [slice(None), slice(None, None, -1)])
+def test_parts_of_mapped_files(data, tmp_path, flip):
+    X, y = data
+    X.tofile(tmp_path / "rows")
+    part = np.memmap(tmp_path / "rows", np.float32, "r", shape=(N, K))[flip, 2:9]
+    net, _ = trained(Stream(part, y, chunk_rows=90), net=MLP((7, 3)))
+    other, _ = trained(np.array(part), y, net=MLP((7, 3)))
+    np.testing.assert_array_equal(net.parameters, other.parameters)
 
 
 # -- The thread that reads

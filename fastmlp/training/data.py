@@ -162,6 +162,8 @@ _VALIDATION = "validation_data[0]", "validation_data[1]"
 def _held_out(network: MLP, data: Any, once: Once) -> Any:
     """Validation data, of the right shapes; or a stream of it."""
     if isinstance(data, Stream):
+        if data.n == 0:
+            raise ValueError("validation_data must have at least one row; the stream has 0")
         if data.one_shot:
             raise ValueError("validation_data must be a stream that can be read after each epoch, not of an iterator")
         return data

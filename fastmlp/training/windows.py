@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastmlp import cautions, checks, draws, threads
 from fastmlp.arrays import Array, Float32
-from fastmlp.chunks import checked_chunks, naming
+from fastmlp.chunks import checked_chunks, copied
 from fastmlp.class_weights import balanced, counts_of, weights_of_rows
 from fastmlp.engine.distortion import Distortion
 from fastmlp.engine.lists import Lists, lists_like
@@ -20,6 +20,7 @@ from fastmlp.engine.rows import Rows
 from fastmlp.losses import loss_of
 from fastmlp.network import MLP
 from fastmlp.rows import Examples, Stream, Targets
+from fastmlp.sources import naming
 from fastmlp.sparse import SparseRows
 from fastmlp.streams import ahead
 from fastmlp.training.loop import Epoch, Part
@@ -174,10 +175,12 @@ class Windows:
         per_window = self.size // self.batch_size
         chunks = self._chunks(epoch)
         first = batches // per_window
-        left = self._pass_over(chunks, first * self.size)
+        left: Examples | Exception | None = self._pass_over(chunks, first * self.size)
         for window in count(first):
             if left is None:
                 return
+            if isinstance(left, Exception):
+                raise left
             sampled = window == 0 and self.cautious and self.network._state is None
             examples, left = self._fill(chunks, left, sampled=sampled)
             rows = rows_of(self.network, examples, self.distortion, 1, self.first_row)
@@ -233,24 +236,34 @@ class Windows:
         windows = [order[i : i + together] for i in range(0, n_chunks, together)]
         return [int(i) for window in windows for i in np.sort(window)]
 
-    def _fill(self, chunks: Iterator[Examples], left: Examples, sampled: bool) -> tuple[Examples, Examples | None]:
-        """Take rows until the window is full; return them, in memory of their own, and those of the next chunk.
+    def _fill(
+        self, chunks: Iterator[Examples], left: Examples, sampled: bool
+    ) -> tuple[Examples, Examples | Exception | None]:
+        """Take rows until the window is full; return them, and those of the next chunk or what is wrong with it.
 
-        Of the first ones keep a sample, where that is wanted.
+        Both are in memory of their own. Of the first rows keep a sample, where that is wanted.
         """
         window = _Window(self.size if self.stream.n is None else min(self.size, self.stream.n), self._lists_like)
         sample = _Window(SAMPLE_ROWS if sampled else 0)
-        following: Examples | None = left
-        while following is not None and window.left:
+        following: Examples | Exception | None = left
+        while isinstance(following, Examples) and window.left:
             there = len(following.rows)
             n = min(window.left, there)
             if sample.left:
                 sample.take(following.part(0, min(n, sample.left)))
             window.take(following.part(0, n))
-            following = following.part(n, there) if n < there else next(chunks, None)
+            if n < there:
+                following = following.part(n, there)
+            else:
+                try:
+                    following = next(chunks, None)
+                except Exception as error:
+                    if window.left:
+                        raise
+                    following = error
         if sampled:
             self.sample = sample.examples()
-        return window.examples(), following
+        return window.examples(), copied(following) if isinstance(following, Examples) else following
 
     def _lists_like(self, rows: Array, most: int) -> Lists | None:
         """Lists for rows like these, if that is how the engine reads them."""
