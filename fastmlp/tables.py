@@ -65,7 +65,7 @@ class Parquet(Source):
         # What pyarrow reads at a time, of each column: by default it would be all of the row group.
         buffer_size = max(LEAST_BUFFER, CHUNK_BYTES // len(wanted))
         try:
-            with self.parquet.ParquetFile(path, metadata=metadata, buffer_size=buffer_size) as file:
+            with self.parquet.ParquetFile(path, metadata=metadata, buffer_size=buffer_size, pre_buffer=False) as file:
                 yield from file.iter_batches(self.chunk_rows, [group], wanted, use_threads=False)
         except (OSError, ValueError) as error:  # which pyarrow's are
             raise OSError(f"row group {group} of {path} cannot be read: {error}") from error

@@ -356,6 +356,24 @@ def test_what_other_readers_pass_over_is_passed_over(tables):
     assert Stream(tables, "label").n == N + 334
 
 
+@pytest.mark.slow
+def test_a_row_group_is_not_in_memory_at_once(tmp_path, run_python):
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    column = np.random.default_rng(0).random(1_000_000, np.float32)
+    table = pa.table({"label": np.zeros(len(column), np.int8), **{f"x{i}": column for i in range(10)}})
+    parquet.write_table(table, tmp_path / "rows.parquet", compression="none", use_dictionary=False)
+    program = f"""
+import pyarrow, fastmlp
+stream = fastmlp.rows.Stream({str(tmp_path)!r}, "label", window_rows=1000)
+assert (stream.n, stream.n_chunks) == (1_000_000, 1)
+fastmlp.MLP((10, 2)).fit(stream, batch_size=1000, epochs=1, verbose=False)
+assert pyarrow.default_memory_pool().max_memory() < 40e6 / 2
+"""
+    result = run_python(["-c", program])
+    assert result.returncode == 0, result.stderr
+
+
 def test_columns_of_y(tmp_path):
     pa = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
