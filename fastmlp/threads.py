@@ -8,7 +8,7 @@ from fastmlp.engine.table import OPENMP
 from fastmlp.engine.team import forked
 from fastmlp.engine.trainer import MOST_CHAIN_PARAMETERS
 
-__all__ = ["MAX_THREADS", "RATE", "available", "choose", "choose_for_steps", "phase_seconds"]
+__all__ = ["MAX_THREADS", "RATE", "available", "choose", "choose_for_steps", "cpus", "phase_seconds"]
 
 # Multiply-adds a second of one thread, for choosing the number of threads: a cautious figure, as an
 # overestimate of the work would start threads that cost more than they do.
@@ -47,8 +47,20 @@ def available() -> int:
     wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip().lstrip("0")
     if wanted.isascii() and wanted.isdecimal():
         return min(int(wanted[:9]), MAX_THREADS)
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cpus, _cgroup_limit()))
+    return cpus()
+
+
+def cpus() -> int:
+    """Return how many CPUs this process may use: those that it may run on, within the limit of its control group.
+
+    Examples
+    --------
+    >>> import fastmlp.threads
+    >>> fastmlp.threads.cpus() >= 1
+    True
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, _cgroup_limit()))
 
 
 def phase_seconds(rows: int, n_parameters: int, n_layers: int) -> float:

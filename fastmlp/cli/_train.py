@@ -80,7 +80,8 @@ def add_command(commands: Any) -> None:
         "--mpi",
         action="store_true",
         help="train one network in all processes that mpiexec has started: each has its share of the images and of a "
-        "step's rows, and the first one prints and writes (needs mpi4py)",
+        "step's rows, which are brought up to as many for each, and the first one prints and writes; Ctrl-C ends all "
+        "at once, and only --checkpoint keeps what was done (needs mpi4py)",
     )
     train.add_argument(
         "--sync-every",

@@ -4,6 +4,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
+from fastmlp import checks
 from fastmlp.network import MLP
 from fastmlp.rows import Stream
 from fastmlp.runs import History, RunState
@@ -37,6 +38,7 @@ def fit(
             from fastmlp.training import mpi  # noqa: PLC0415 - zlib is imported with it, and few need it
 
             return mpi.fit(network, X, y, communicator=communicator, sync_every=sync_every, **arguments)
+        checks.integer("sync_every", sync_every, least=1)
         return train(prepare(network, X, y, **arguments))
 
     return alone(network, prepare_and_train)

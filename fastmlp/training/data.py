@@ -22,8 +22,8 @@ from fastmlp.rows import (
     checked_examples,
     checked_numbers,
     checked_shapes,
-    checked_weights,
     column_names,
+    weights_from_0,
 )
 from fastmlp.sparse import SparseRows
 from fastmlp.streams import as_stream
@@ -82,6 +82,7 @@ def checked_data(
     shuffle: bool = True,
     once: Once | None = None,
     cautious: bool = True,
+    is_share: bool = False,
 ) -> Data:
     """Return all that `fit` learns from and is judged by: all shapes are checked before any value.
 
@@ -118,6 +119,10 @@ def checked_data(
     *arrays, own = shaped
     checked, targets = once(checked_examples, ("X", "y"), *arrays, *_task(network))
     weights = _weights(network, targets, own, class_weight, chosen)
+    if not (is_share or weights is None or weights.any()):
+        name = "sample_weight" if class_weight is None or not (own is None or own.any()) else "class_weight"
+        where = "" if chosen is None and name == "sample_weight" else " among the rows to learn from"
+        raise ValueError(f"{name} must have a weight above 0{where}; all are 0")
     if cautious and network._state is None:
         _caution(network, checked, once(column_names, X), targets, once)
     return Data(Examples(checked, targets, weights), chosen, validation, distortion)
@@ -137,7 +142,8 @@ def _shaped(
     X, y = once(checked_shapes, ("X", "y"), X, y, *_task(network))
     if shuffle and X.shape[0] > 2**32:
         raise ValueError(f"shuffle must be False for more than 2**32 rows; X has {X.shape[0]}")
-    return X, y, once(checked_weights, sample_weight, X.shape[0])
+    own = None if sample_weight is None else once(weights_from_0, "sample_weight", sample_weight, X.shape[0])
+    return X, y, own
 
 
 def _require_readable(stream: Stream, epochs: int) -> None:
@@ -197,9 +203,6 @@ def _weights(
         labels, values = targets
         some = Targets(None if labels is None else labels[everything], None if values is None else values[everything])
         own = weights_of_rows(class_weight, some, network.layer_sizes[-1], network.loss, own)
-    if own is not None and not own.any():
-        name = "sample_weight" if class_weight is None else "class_weight"
-        raise ValueError(f"{name} must have a weight above 0 among the rows to learn from; all are 0")
     if own is None or chosen is None:
         return own
     weights = np.zeros(len(targets.given), np.float32)

@@ -133,10 +133,12 @@ def prepare(
     rows: ArrayLike | None = None,
     once: Once | None = None,
     cautious: bool = True,
+    is_share: bool = False,
 ) -> Job:
     """Check the arguments of `fit`, all shapes before any value, and change nothing.
 
     The network is to learn from `rows` alone, by their numbers. `cautious`: warn of what it will hardly learn from.
+    `is_share`: others have more rows, so that the weights of these may all be 0.
 
     Examples
     --------
@@ -170,6 +172,7 @@ def prepare(
         shuffle=shuffle,
         once=once,
         cautious=cautious,
+        is_share=is_share,
     )
     progress = _progress(network, data, epochs, batch_size, optimizer=optimizer, callbacks=listeners)
     return Job(progress, data, batch_size, shuffle, saved)

@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import re
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import partial
-from typing import Any, NamedTuple
+from math import isfinite
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastmlp import checks, threads
+from fastmlp import checks
 from fastmlp.arrays import Array
-from fastmlp.callbacks import Checkpoint, CSVLog, ProgressBar, TensorBoard
-from fastmlp.class_weights import balanced, counts_of, weights_of_rows
 from fastmlp.errors import DivergenceError, RankError
-from fastmlp.losses import loss_of
 from fastmlp.network import MLP
-from fastmlp.rows import Stream, Targets
+from fastmlp.rows import Targets
 from fastmlp.runs import History, Position
-from fastmlp.schedules import try_rates
+from fastmlp.training.agreement import agreed
 from fastmlp.training.jobs import Job, prepare, train, with_threads
 from fastmlp.training.loop import Epoch, Run
 from fastmlp.training.ranks import Communicator, Ranks
-from fastmlp.training.windows import Windows
 
 __all__ = ["SharedRun", "fit"]
-
-# Of rank 0 alone, as they print and write files.
-_WRITING = (CSVLog, Checkpoint, ProgressBar, TensorBoard)
-# What rank 0 alone is asked for; and what is each rank's own.
-_OF_RANK_0 = ("validation_data", "metrics", "resume", "verbose")
-_OF_EACH = ("sample_weight", "callbacks")
 
 
 class SharedRun(Run):
@@ -75,7 +63,12 @@ class SharedRun(Run):
 
     def train(self, epochs: Iterable[Epoch]) -> None:
         """Train these epochs of this rank's rows."""
-        super().train(self._agreeing(epochs))
+        try:
+            super().train(self._agreeing(epochs))
+        except DivergenceError as error:
+            if not (isfinite(self.cost) and np.isfinite(self._stored()[0]).all()):  # else a callback has raised it
+                self.ranks.shared_error = error
+            raise
 
     def _agreeing(self, epochs: Iterable[Epoch]) -> Iterator[Epoch]:
         self._agree()
@@ -101,10 +94,11 @@ class SharedRun(Run):
         self._stop = any(stop for _, stop in said)
         others = [str(rank) for rank, (checksum, _) in enumerate(said) if checksum != said[0][0]]
         if others:
-            raise RankError(
+            self.ranks.shared_error = RankError(
                 f"after epoch {self.state.epoch} the parameters on rank {', '.join(others)} are not those on rank 0; "
-                "what callbacks write to them must be the same on all ranks"
+                "what callbacks write to them, and learning rates, must be the same on all ranks"
             )
+            raise self.ranks.shared_error
 
     def _stopped(self) -> bool:
         return self._stop
@@ -232,137 +226,15 @@ def fit(network: MLP, X: Any, y: Any, *, communicator: Communicator, sync_every:
     History(epochs=3, loss=...)
     """
     ranks = Ranks(communicator)
-    sync_every = checks.integer("sync_every", sync_every, least=1)
     if ranks.size == 1:
+        checks.integer("sync_every", sync_every, least=1)
         return train(prepare(network, X, y, **arguments))
-    job, n_threads = _agreed(ranks, network, X, y, {**arguments, "sync_every": sync_every})
+    job, n_threads = agreed(ranks, network, X, y, {**arguments, "sync_every": sync_every})
     try:
         run = partial(SharedRun, ranks=ranks, job=job, sync_every=sync_every)
         with with_threads(network, n_threads):
             return train(job, kind=run, cut_at_gradient=sync_every == 1)
-    except (DivergenceError, RankError):  # all ranks raise it
-        raise
     except BaseException as error:
+        if error is ranks.shared_error:
+            raise
         ranks.fail(error)
-
-
-# ---- Before training
-
-
-class _Said(NamedTuple):
-    """What a rank says of itself before training."""
-
-    arguments: dict[str, str]
-    n: int
-    n_batches: int
-    counts: NDArray[np.int64] | None  # of its rows' classes, where weights are to be balanced
-    columns: list[str]  # of the history
-    saved: Any
-    host: str
-    cpus: set[int]
-
-
-def _agreed(ranks: Ranks, network: MLP, X: Any, y: Any, arguments: dict[str, Any]) -> tuple[Job, int]:
-    """Return this rank's job, as all ranks together need it, and how many threads it may have.
-
-    Raises
-    ------
-    Exception
-        An argument of this rank is wrong.
-    RankError
-        One of another rank is.
-    ValueError
-        Ranks have different arguments.
-    """
-    said: Any
-    try:
-        job = _own_job(ranks.rank, network, X, y, dict(arguments))
-        said = _say(job, arguments)
-    except Exception as error:
-        ranks.gather(f"{type(error).__name__}: {error}")
-        raise
-    everybody = ranks.gather(said)
-    for rank, one in enumerate(everybody):
-        if isinstance(one, str):
-            raise RankError(f"rank {rank} of {ranks.size} failed: {one}")
-    _require_same([one.arguments for one in everybody])
-    if not any(one.n for one in everybody):
-        raise ValueError("X must have at least one row on one of the ranks")
-    saved = everybody[0].saved
-    if saved is not None and saved[1].position.batch:
-        raise ValueError("resume must name a checkpoint of the end of an epoch, with several ranks; this is within one")
-    progress = job.progress
-    progress.n_batches = max(one.n_batches for one in everybody)
-    try_rates(progress.optimizer.learning_rate, progress.epochs * progress.n_batches)
-    progress.history.clear()
-    progress.history.update({name: [] for name in everybody[0].columns})
-    if said.counts is not None and said.n:
-        job = _balanced(job, sum(one.counts for one in everybody))
-    first = sum(one.n for one in everybody[: ranks.rank])
-    beside = [one for one in everybody if one.host == said.host and one.cpus & said.cpus]
-    job = job._replace(part=ranks.rank, first=first, saved=saved)
-    return job, max(1, threads.available() // len(beside))
-
-
-def _balanced(job: Job, counts: NDArray[np.int64]) -> Job:
-    """A job whose rows are weighed so that all classes, of so many rows on all ranks, weigh the same."""
-    network, examples = job.progress.network, job.data.examples
-    table = balanced(counts)
-    if isinstance(examples, Windows):
-        examples.class_weight = table
-        return job
-    weights = weights_of_rows(table, examples.targets, network.layer_sizes[-1], network.loss, examples.weights)
-    return job._replace(data=job.data._replace(examples=examples._replace(weights=weights)))
-
-
-def _own_job(rank: int, network: MLP, X: Any, y: Any, arguments: dict[str, Any]) -> Job:
-    """A rank's own arguments, checked; one without rows gets two in their place, which nothing is learned from."""
-    del arguments["sync_every"]
-    if rank > 0:
-        arguments |= {"validation_data": None, "metrics": None, "resume": None, "verbose": False}
-        arguments["callbacks"] = [one for one in arguments["callbacks"] if not isinstance(one, _WRITING)]
-    if isinstance(arguments["class_weight"], str):
-        checks.one_of("class_weight", arguments["class_weight"], ("balanced",))
-        arguments["class_weight"] = None  # which all ranks' rows decide
-    n = X.n if isinstance(X, Stream) else X.shape[0] if hasattr(X, "shape") else len(X)
-    if n is None:
-        raise ValueError("n must be given, Stream(chunks, n=...), with several ranks: they take as many steps")
-    if n > 0:
-        return prepare(network, X, y, **arguments, cautious=False)
-    if y is not None and len(y):
-        raise ValueError(f"y must have a row for each row of X, which has none; it has {len(y)}")
-    k, m, loss = network.layer_sizes[0], network.layer_sizes[-1], loss_of(network.loss)
-    values = np.zeros(1, int) if loss.targets == "classes" else np.zeros((1, m // loss.outputs_a_target))
-    arguments |= {"class_weight": None, "sample_weight": None}
-    job = prepare(network, np.zeros((2, k), np.float32), np.repeat(values, 2, axis=0), **arguments, cautious=False)
-    return job._replace(data=job.data._replace(chosen=np.empty(0, np.int64)))
-
-
-def _say(job: Job, arguments: dict[str, Any]) -> _Said:
-    network, n = job.progress.network, job.data.n or 0
-    same = {name: value for name, value in arguments.items() if name not in (*_OF_RANK_0, *_OF_EACH)}
-    same["optimizer"] = job.progress.optimizer
-    same["callbacks"] = [type(one).__name__ for one in job.progress.callbacks if not isinstance(one, _WRITING)]
-    checksum = zlib.crc32(network._values.data)
-    if network._state is not None:
-        for moment in network._state.moments:
-            checksum = zlib.crc32(moment.data, checksum)
-    # Without the addresses of functions, which are others in each process.
-    texts = {name: re.sub(r" at 0x\w+", "", repr(value)) for name, value in same.items()}
-    texts["network"] = re.sub(r" at 0x\w+", "", f"{network!r} of checksum {checksum:08x}")
-    counts = None
-    if arguments["class_weight"] == "balanced":
-        examples, task = job.data.examples, (network.layer_sizes[-1], network.loss)
-        found = examples.counts() if isinstance(examples, Windows) else counts_of(examples.targets, *task)
-        counts = found * (n > 0)
-    cpus = set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else {0}
-    columns = list(job.progress.history)
-    return _Said(texts, n, job.progress.n_batches * (n > 0), counts, columns, job.saved, os.uname().nodename, cpus)
-
-
-def _require_same(arguments: list[dict[str, str]]) -> None:
-    for name, expected in arguments[0].items():
-        for rank, own in enumerate(arguments):
-            if own[name] != expected:
-                both = f"{expected:.200} on rank 0, {own[name]:.200} on rank {rank}"
-                raise ValueError(f"{name} must be the same on all ranks; it is {both}")

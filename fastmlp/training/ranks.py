@@ -95,6 +95,15 @@ class Communicator(Protocol):
         """End all ranks."""
 
 
+def _is_communicator(thing: Any) -> bool:
+    """Whether it is one of processes that all take part in a sum, as those between two groups do not."""
+    try:
+        named = all(hasattr(thing, name) for name in ("Iallreduce", "Isend", "Irecv", "Abort"))
+        return named and isinstance(thing.rank, int) and thing.size > 0 and not getattr(thing, "is_inter", False)
+    except Exception:  # MPI's, of a communicator that is none, or has been freed
+        return False
+
+
 class Ranks:
     """The processes that train a network, seen from one of them: what they tell each other.
 
@@ -119,12 +128,13 @@ class Ranks:
     """
 
     def __init__(self, communicator: Communicator) -> None:
-        if not all(hasattr(communicator, name) for name in ("rank", "size", "Iallreduce", "Isend", "Irecv", "Abort")):
+        if not _is_communicator(communicator):
             raise TypeError(
                 f"communicator must be one of mpi4py's, as mpi4py.MPI.COMM_WORLD, or None; not {communicator!r:.80}"
             )
         self.communicator = communicator
         self.rank, self.size = communicator.rank, communicator.size
+        self.shared_error: BaseException | None = None  # that all ranks have come to, each by itself
 
     def sum(self, array: T, out: T | None = None) -> T:
         """Return the sum of the ranks' arrays, all of one shape and type."""
@@ -144,10 +154,11 @@ class Ranks:
 
     def fail(self, error: BaseException) -> NoReturn:
         """End all ranks because of an error that the others do not know of, and wait for."""
-        if not isinstance(error, KeyboardInterrupt):
-            import traceback  # noqa: PLC0415 - for what only a rank that fails needs
+        if isinstance(error, KeyboardInterrupt):
+            self._end("was interrupted")
+        import traceback  # noqa: PLC0415 - for what only a rank that fails needs
 
-            traceback.print_exception(type(error), error, error.__traceback__)
+        traceback.print_exception(type(error), error, error.__traceback__)
         self._end(f"failed: {type(error).__name__}: {error}")
 
     def _wait(self, request: Any) -> None:

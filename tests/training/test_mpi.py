@@ -484,10 +484,15 @@ def test_threads_by_ranks_are_within_the_cores(data, monkeypatch):
         def on_epoch_end(self, progress):
             seen.append(progress.network.n_threads)
 
-    monkeypatch.setattr(threads, "available", lambda: 8)
-    net = fit_shares(MLP((70, 10), n_threads=7), X, y, [0, 32, 64, 96], batch_size=8, callbacks=lambda _: [See()])[0]
-    assert set(seen) == {2}
-    assert net.n_threads == 7
+    monkeypatch.setattr(threads, "cpus", lambda: 8)
+    # A network's own limit, and OMP_NUM_THREADS, are each rank's.
+    for n_threads, environment, found in ((7, "", 2), (None, "", 2), (1, "", 1), (None, "1", 1), (None, "4", 2)):
+        monkeypatch.setenv("OMP_NUM_THREADS", environment)
+        net = MLP((70, 10), n_threads=n_threads)
+        [net, *_] = fit_shares(net, X, y, [0, 32, 64, 96], batch_size=8, callbacks=lambda _: [See()])
+        assert set(seen) == {found}
+        assert net.n_threads == n_threads
+        seen.clear()
 
 
 # ---- What goes wrong
@@ -670,6 +675,122 @@ def test_when_one_rank_stops_all_do(data, occasion, sync_every):
     }
     assert nets[0]._state.step < 30
     assert nets[0]._values.tobytes() == nets[1]._values.tobytes()
+
+
+def other(change):
+    """A function of the same name, of other code."""
+    if change:
+        return lambda *values: 0.2
+    return lambda *values: 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "of_rank"),
+    [
+        ("learning_rate", lambda rank: (MLP((70, 10)), {"optimizer": SGD(other(rank))})),
+        ("loss", lambda rank: (MLP((70, 10), loss=fastmlp.losses.Custom(other(rank))), {})),
+    ],
+)
+def test_functions_are_told_by_their_code(data, name, of_rank):
+    X, y = data
+
+    def work(communicator):
+        net, arguments = of_rank(communicator.rank)
+        targets = np.eye(10)[y] if name == "loss" else y
+        net.fit(X, targets, communicator=communicator, **{**QUIET, **arguments})
+
+    for message in fails(World(2).run(work), ValueError, ValueError):
+        assert re.match(rf"{name} must be the same on all ranks; it is other.<locals>.<lambda> of code \w+ on", message)
+
+
+@pytest.mark.parametrize("error", [DivergenceError("mine"), RankError("mine")])
+def test_what_one_callback_raises_ends_all(data, error, capsys):
+    class Raise(Callback):
+        def on_epoch_end(self, progress):
+            if self.rank == 1:
+                raise error
+
+    def callbacks(rank):
+        one = Raise()
+        one.rank = rank
+        return [one]
+
+    fails(fit_shares(MLP((70, 10)), *data, [0, 48, 96], batch_size=8, callbacks=callbacks), Aborted, Aborted)
+    assert f"fastmlp: rank 1 of 2 failed: {type(error).__name__}: mine; all ranks end" in capsys.readouterr().err
+
+
+def test_what_is_warned_of_is_warned_of_by_rank_0(data):
+    X, _ = data
+    with pytest.warns(UserWarning, match="X is unscaled") as caught:
+        fit_shares(MLP((70, 10)), X * np.float32(1e5), np.arange(96) % 10, [0, 48, 96], batch_size=8)
+    assert len(caught) == 1
+    with pytest.warns(UserWarning, match="y has no row of class 9, of the 10"):
+        fit_shares(MLP((70, 10)), X, np.arange(96) % 9, [0, 48, 96], batch_size=8)
+    fit_shares(MLP((70, 10)), X, np.sort(np.arange(96) % 10), [0, 48, 96], batch_size=8)  # whose classes come to 10
+
+
+def test_a_share_may_have_no_weight(data, assert_close):
+    X, y = data
+    weights = np.r_[np.zeros(48), np.linspace(0.1, 1, 48)]
+    arguments = {"batch_size": 8, "sample_weight": weights, "optimizer": SGD(0.1), "shuffle": False}
+    expected = in_one(MLP((70, 17, 10)), X, y, [0, 48, 96], **arguments)
+    for net in fit_shares(MLP((70, 17, 10)), X, y, [0, 48, 96], **arguments):
+        assert_close(net.parameters, expected.parameters, "steps", 96 * 6)
+    arguments["sample_weight"] = np.zeros(96)
+    for message in fails(fit_shares(MLP((70, 10)), X, y, [0, 48, 96], **arguments), ValueError, ValueError):
+        assert message.startswith("sample_weight or class_weight must have a weight above 0 on one of the ranks")
+
+
+def test_an_empty_share_has_the_networks_width(data):
+    X, y = data
+    found = fit_shares(MLP((70, 10)), X[:, :60], y, [0, 0, 96], batch_size=8)
+    message = fails(found, RankError, ValueError)[0] if isinstance(found[0], RankError) else str(found[0])
+    assert "X must have shape (n, 70)" in message
+
+
+class Inter(Rank):
+    """Between two groups: a sum is the other group's."""
+
+    is_inter = True
+
+
+class Null(Rank):
+    """As MPI.COMM_NULL."""
+
+    @property
+    def rank(self):
+        raise RuntimeError("Invalid communicator")
+
+    @rank.setter
+    def rank(self, value):
+        pass
+
+
+@pytest.mark.parametrize("communicator", [Inter(0, World(2)), Null(0, World(2)), Rank, "world"])
+def test_what_is_no_communicator(data, communicator):
+    with pytest.raises(TypeError, match="communicator must be one of mpi4py's"):
+        MLP((70, 10)).fit(*data, communicator=communicator)
+
+
+def test_sync_every_is_checked_on_all_ranks(data):
+    def work(communicator):
+        MLP((70, 10)).fit(*data, communicator=communicator, sync_every=1 - communicator.rank, **QUIET)
+
+    messages = fails(World(2).run(work), RankError, ValueError)
+    assert messages == [f"rank 1 of 2 failed: ValueError: {messages[1]}", "sync_every must be at least 1, not 0"]
+    with pytest.raises(ValueError, match="sync_every must be at least 1"):
+        MLP((70, 10)).fit(*data, sync_every=0)
+
+
+def test_ctrl_c_says_so(data, capsys):
+    class Press(Callback):
+        def on_epoch_end(self, progress):
+            raise KeyboardInterrupt
+
+    fails(fit_shares(MLP((70, 10)), *data, [0, 96], batch_size=8, callbacks=lambda _: [Press()]), KeyboardInterrupt)
+    found = fit_shares(MLP((70, 10)), *data, [0, 48, 96], batch_size=8, callbacks=lambda _: [Press()])
+    fails(found, Aborted, Aborted)
+    assert re.search(r"fastmlp: rank [01] of 2 was interrupted; all ranks end", capsys.readouterr().err)
 
 
 def test_no_communicator(data):
