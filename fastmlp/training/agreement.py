@@ -56,6 +56,16 @@ def agreed(ranks: Ranks, network: MLP, X: Any, y: Any, arguments: dict[str, Any]
         One of another rank is.
     ValueError
         Ranks have different arguments.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> from mpi4py import MPI  # doctest: +SKIP
+    >>> from fastmlp.training.agreement import agreed
+    >>> from fastmlp.training.jobs import defaults
+    >>> from fastmlp.training.ranks import Ranks
+    >>> arguments = {**defaults(), "sync_every": 1}
+    >>> job, n_threads = agreed(Ranks(MPI.COMM_WORLD), fastmlp.MLP((2, 2)), [[0, 1]], [0], arguments)  # doctest: +SKIP
     """
     said: Any
     try:
@@ -93,10 +103,14 @@ def agreed(ranks: Ranks, network: MLP, X: Any, y: Any, arguments: dict[str, Any]
         except BaseException as error:  # a warning that is made one
             ranks.fail(error)
     first = sum(one.n for one in everybody[: ranks.rank])
+    return job._replace(part=ranks.rank, first=first, saved=saved), _n_threads(network, said, everybody)
+
+
+def _n_threads(network: MLP, said: _Said, everybody: list[_Said]) -> int:
+    """A rank's share of the CPUs that it may use together with others, within what the user says."""
     beside = [one for one in everybody if one.host == said.host and one.cpus & said.cpus]
-    job = job._replace(part=ranks.rank, first=first, saved=saved)
     most = threads.available() if network.n_threads is None else network.n_threads
-    return job, max(1, min(most, threads.cpus() // len(beside)))
+    return max(1, min(most, threads.cpus() // len(beside)))
 
 
 def _caution(network: MLP, X: Any, job: Job, counts: NDArray[np.int64]) -> None:

@@ -138,7 +138,7 @@ def prepare(
     """Check the arguments of `fit`, all shapes before any value, and change nothing.
 
     The network is to learn from `rows` alone, by their numbers. `cautious`: warn of what it will hardly learn from.
-    `is_share`: others have more rows, so that the weights of these may all be 0.
+    `is_share`: others have more rows; all weights of these may be 0.
 
     Examples
     --------
@@ -147,13 +147,10 @@ def prepare(
     >>> fastmlp.fit_many(nets, [[0, 1], [1, 0]], [0, 1], epochs=3, verbose=False)  # doctest: +ELLIPSIS
     [History(epochs=3, loss=...), History(epochs=3, loss=...)]
     """
-    epochs = checks.integer("epochs", epochs, least=1)
-    batch_size = checks.integer("batch_size", batch_size, least=1)
-    shuffle = checks.boolean("shuffle", shuffle)
-    optimizer = checked_optimizer(optimizer)
+    epochs, batch_size = checks.integer("epochs", epochs, least=1), checks.integer("batch_size", batch_size, least=1)
+    shuffle, optimizer = checks.boolean("shuffle", shuffle), checked_optimizer(optimizer)
     listeners, verbose = checked_callbacks(callbacks), checks.verbosity(verbose)
-    if verbose:
-        listeners = [*listeners, ProgressBar(None if verbose is True else verbose)]
+    listeners = [*listeners, *([ProgressBar(None if verbose is True else verbose)] if verbose else [])]
     network._require_finite()
     network._require_writable()
     saved = None if resume is None else saved_run(checks.path("resume", resume), network, optimizer)
