@@ -3,12 +3,13 @@
 import functools
 import os
 import sys
+from contextvars import ContextVar
 
 from fastmlp.engine.table import OPENMP
 from fastmlp.engine.team import forked
 from fastmlp.engine.trainer import MOST_CHAIN_PARAMETERS
 
-__all__ = ["MAX_THREADS", "RATE", "available", "choose", "choose_for_steps", "cpus", "phase_seconds"]
+__all__ = ["MAX_THREADS", "RATE", "available", "choose", "choose_for_steps", "cpus", "limit", "phase_seconds"]
 
 # Multiply-adds a second of one thread, for choosing the number of threads: a cautious figure, as an
 # overestimate of the work would start threads that cost more than they do.
@@ -22,6 +23,9 @@ MAX_THREADS = 1024
 _WORTH_A_THREAD = 20e-6
 
 
+_limit = ContextVar("_limit", default=MAX_THREADS)
+
+
 class _Pool:
     """Threads of this process, its first one with them, that are known to be had."""
 
@@ -32,9 +36,9 @@ def available() -> int:
     """Return the number of threads that ``n_threads=None`` may use at most.
 
     ``OMP_NUM_THREADS`` where it is set, but 1024 at most; otherwise the CPUs that this process may run on, within the
-    limit of its control group. 1 where the package was built without OpenMP, and in a process that was forked from one
-    that had imported this package: OpenMP's threads do not survive a fork, whichever library had started them, and
-    waiting for them would hang.
+    limit of its control group; no more than the `limit` of Python's thread. 1 where the package was built without
+    OpenMP, and in a process that was forked from one that had imported this package: OpenMP's threads do not survive a
+    fork, whichever library had started them, and waiting for them would hang.
 
     Examples
     --------
@@ -45,9 +49,25 @@ def available() -> int:
     if not OPENMP or forked():
         return 1
     wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip().lstrip("0")
-    if wanted.isascii() and wanted.isdecimal():
-        return min(int(wanted[:9]), MAX_THREADS)
-    return cpus()
+    most = min(int(wanted[:9]), MAX_THREADS) if wanted.isascii() and wanted.isdecimal() else cpus()
+    return min(most, _limit.get())
+
+
+def limit(n: int) -> None:
+    """Let the calls of this thread of Python's have n threads at most, as others call beside it.
+
+    Examples
+    --------
+    >>> import threading
+    >>> from fastmlp.threads import available, limit
+    >>> def work():
+    ...     limit(1)
+    ...     print(available())
+    >>> thread = threading.Thread(target=work)
+    >>> thread.start(); thread.join()
+    1
+    """
+    _limit.set(n)
 
 
 def cpus() -> int:

@@ -16,6 +16,7 @@ except ImportError as error:
     ) from error
 
 from fastmlp.sklearn.classifier import MLPClassifier
+from fastmlp.sklearn.parallel import SharingThreads
 from fastmlp.sklearn.regressor import MLPRegressor
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = ["MLPClassifier", "MLPRegressor", "SharingThreads"]
