@@ -27,7 +27,7 @@ X86 = platform.machine().lower() in ("x86_64", "amd64")
 ARM = platform.machine().lower() in ("aarch64", "arm64")
 ISA_FLAGS = {"scalar": []}
 if X86:
-    ISA_FLAGS["avx2"] = ["-mavx2", "-mfma", "-mbmi"]
+    ISA_FLAGS["avx2"] = ["-mavx2", "-mfma", "-mpopcnt", "-mbmi"]
     ISA_FLAGS["avx512"] = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mpopcnt", "-mbmi"]
     ISA_FLAGS["avx512"] += ["-mprefer-vector-width=512"]
 elif ARM:
