@@ -626,6 +626,29 @@ def test_small_networks_are_chained(sizes, batch_size, chains, assert_close):
         check_one_step(assert_close, case, 2)
 
 
+@pytest.mark.parametrize("n_threads", [5, 16])
+@pytest.mark.parametrize(
+    ("sizes", "batch_size"),
+    [
+        ((784, 256, 256, 10), 100),
+        ((28, 300, 300, 300, 2), 100),
+        ((100, 1024, 1024, 10), 256),
+        ((4, 32, 16, 4), 2000),  # sixteen chains
+    ],
+    ids=str,
+)
+def test_more_threads_than_processors_come_to_the_same_bits(sizes, batch_size, n_threads):
+    case = problem(sizes, 2 * batch_size + 30, zeros=0.7)
+    trainer = start(case, Adam(), batch_size, n_threads=n_threads)
+    trainer.time_phases()  # so that all threads take all steps
+    for epoch in range(2):
+        trainer.start_epoch(rows_of(case, n_threads), order(case, epoch))
+        while trainer.batch < trainer.n_batches:
+            trainer.run()
+    assert all(len(waiting) == n_threads for _, _, waiting in trainer.phase_times())
+    assert bits(stored(trainer, case)) == bits(train(case, Adam(), batch_size, epochs=2))
+
+
 def test_phases_are_not_timed_unasked():
     case = problem((7, 5), 20)
     trainer = start(case, Adam(), 20)
