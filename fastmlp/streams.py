@@ -218,20 +218,23 @@ def source_of(chunks: Any, y: Any, weight: Any, *, columns: Sequence[str] | None
     >>> source_of(lambda: iter([([[1, 2]], [0])]), None, None, columns=None, chunk_rows=None).n_chunks is None
     True
     """
-    from fastmlp import tables  # noqa: PLC0415 - pathlib comes with it, 5 ms
-
     if isinstance(chunks, Source):
         return chunks
     if getattr(chunks, "shape", None) == ():
         raise TypeError(f"chunks must have rows; this {type(chunks).__name__} is one number")
-    if isinstance(chunks, (str, bytes, os.PathLike)):
-        return tables.Parquet(chunks, y, weight, columns, chunk_rows)
-    if hasattr(chunks, "partitions") and hasattr(chunks, "columns"):
+    is_path = isinstance(chunks, (str, bytes, os.PathLike))
+    if is_path or (hasattr(chunks, "partitions") and hasattr(chunks, "columns")):
+        from fastmlp import tables  # noqa: PLC0415 - pathlib comes with it, 5 ms
+
+        if is_path:
+            return tables.Parquet(chunks, y, weight, columns, chunk_rows)
         return tables.DaskFrame(chunks, y, weight, columns)
     if columns is not None:
         raise TypeError(f"columns names those of a Parquet file or a data frame; chunks are {type(chunks).__name__}")
     if hasattr(chunks, "numblocks"):
-        return tables.DaskArray(chunks, y, weight)
+        from fastmlp.tables import DaskArray  # noqa: PLC0415 - likewise
+
+        return DaskArray(chunks, y, weight)
     if hasattr(chunks, "shape"):
         return Arrays(chunks, y, weight, chunk_rows)
     if y is not None or weight is not None:

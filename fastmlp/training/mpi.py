@@ -58,6 +58,7 @@ class SharedRun(Run):
         # What is shared, and behind it cost, weight, and whether a callback wants to stop.
         self._own, self._total = (np.zeros(shared.size + 3, np.float32) for _ in range(2))
         self._stop = False
+        self._cost, self._own_cost, self._shared = 0.0, 0.0, 0  # of an epoch, and the batches that are in the first one
 
     # -- Epochs
 
@@ -114,7 +115,7 @@ class SharedRun(Run):
         self.progress.position = Position()
 
     def _run_parts(self, epoch: Epoch) -> None:
-        self._cost, self._own_cost, self._shared = 0.0, 0.0, 0  # and the batches that are in the first one
+        self._cost, self._own_cost, self._shared = 0.0, 0.0, 0
         super()._run_parts(epoch)
         self._meet()
 

@@ -703,12 +703,15 @@ def test_functions_are_told_by_their_code(data, name, of_rank):
         assert re.match(rf"{name} must be the same on all ranks; it is other.<locals>.<lambda> of code \w+ on", message)
 
 
+@pytest.mark.parametrize("when", ["on_fit_begin", "on_batches", "on_epoch_end"])
 @pytest.mark.parametrize("error", [DivergenceError("mine"), RankError("mine")])
-def test_what_one_callback_raises_ends_all(data, error, capsys):
+def test_what_one_callback_raises_ends_all(data, error, when, capsys):
     class Raise(Callback):
-        def on_epoch_end(self, progress):
+        def raise_it(self, progress):
             if self.rank == 1:
                 raise error
+
+    setattr(Raise, when, Raise.raise_it)
 
     def callbacks(rank):
         one = Raise()
