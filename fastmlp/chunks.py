@@ -131,7 +131,7 @@ def _examples(chunk: Chunk, scale: float | None, layer_sizes: Sequence[int], los
     """The rows of a chunk, of which there is one at least, checked."""
     names, task = ("X", "y"), (layer_sizes, loss)
     if chunk.y is None:
-        raise ValueError("y is missing: chunks must be (X, y)")
+        raise ValueError("y is missing: chunks must be (X, y), and Stream([(X, y)]) has one")
     X, y = checked_shapes(names, chunk.X, chunk.y, *task)
     weights = None if chunk.weight is None else weights_from_0("weight", chunk.weight, X.shape[0])
     return Examples(*checked_examples(names, scaled(X, scale), y, *task), weights)

@@ -239,7 +239,7 @@ while case $1 in -*) true ;; *) false ;; esac; do shift; done
 name=fastmlp-{os.getpid()}-${{1##*.}}
 shift
 ip netns exec $name unshare --uts --ipc --pid --mount --fork --kill-child \\
-    sh -c "hostname $name; mount -t tmpfs tmpfs /dev/shm; mount -t proc proc /proc; export TMPDIR=/dev/shm; $*"
+    sh -c "hostname $name && mount -t tmpfs tmpfs /dev/shm && mount -t proc proc /proc && export TMPDIR=/dev/shm && $*"
 """
         )
         self.agent.chmod(0o700)
@@ -258,6 +258,7 @@ ip netns exec $name unshare --uts --ipc --pid --mount --fork --kill-child \\
                 for device in ("lo", "eth0"):
                     ip("-n", name, "link", "set", device, "up")
                 self._slow_down(name)
+            subprocess.run([self.agent, self.addresses[0], "true"], check=True, capture_output=True, text=True)
         except (OSError, subprocess.CalledProcessError) as error:
             self.__exit__()
             pytest.skip(f"no network namespaces here: {error} {getattr(error, 'stderr', '')}")
