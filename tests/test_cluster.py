@@ -114,10 +114,12 @@ def test_a_grid_search_of_scikit_learn(joblib, data, tmp_path, dies):
     from fastmlp.sklearn import MLPClassifier  # noqa: PLC0415 - an extra
 
     grid = {"hidden_layer_sizes": [(5,), (20,)], "alpha": [1e-4, 1.0]}
+    # As lists, which go with each task: joblib would put arrays on one worker.
+    folds = [(np.arange(first, 300, 2).tolist(), np.arange(1 - first, 300, 2).tolist()) for first in (0, 1)]
 
     def search(*callbacks):
         estimator = MLPClassifier(max_iter=5, random_state=0, tol=0.0, n_iter_no_change=100, callbacks=callbacks)
-        return model_selection.GridSearchCV(estimator, grid, cv=2, error_score="raise")
+        return model_selection.GridSearchCV(estimator, grid, cv=folds, error_score="raise")
 
     here, there = search(), search(*[DieOnce(str(tmp_path / "died"))] * dies)
     with pytest.warns(Warning, match="Maximum iterations"):
