@@ -8,7 +8,15 @@ import numpy as np
 
 from fastmlp.arrays import Array
 from fastmlp.losses import Loss
-from fastmlp.rows import Examples, Targets, checked_examples, checked_rows, checked_shapes, weights_from_0
+from fastmlp.rows import (
+    Examples,
+    Targets,
+    checked_examples,
+    checked_rows,
+    checked_shapes,
+    rows_to_predict,
+    weights_from_0,
+)
 from fastmlp.sources import Chunk, naming
 from fastmlp.sparse import SparseRows
 from fastmlp.streams import Stream, ahead, scaled
@@ -101,10 +109,10 @@ def rows_ahead(stream: Stream, k: int) -> Iterator[Array | SparseRows]:
 
     def rows_of(chunk: Chunk) -> Array | SparseRows:
         with naming(chunk.name):
-            rows = checked_rows("X", chunk.X, k)
-            if stream.scale is not None:
-                rows = checked_rows("X", scaled(chunk.X, stream.scale), k)
-            return _copied(rows)
+            if stream.scale is None:
+                return _copied(checked_rows("X", chunk.X, k))
+            rows_to_predict("X", chunk.X, k)  # of numbers, which scaling would make of text
+            return checked_rows("X", scaled(chunk.X, stream.scale), k)
 
     return ahead(map(rows_of, _counted(stream)))
 

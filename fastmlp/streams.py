@@ -135,7 +135,7 @@ class Stream:
             yield scaled(X, self.scale), *(array for array in others if array is not None)
 
     def __repr__(self) -> str:
-        return f"Stream({type(self._source).__name__.strip('_')}, n={self.n})"
+        return f"Stream({type(self._source).__name__}, n={self.n})"
 
     @property
     def one_shot(self) -> bool:

@@ -41,11 +41,13 @@ class Parquet(Source):
         files = _files(path) if path.is_dir() else [path]
         if not files:
             raise FileNotFoundError(f"chunks must name a Parquet file or a folder of them; {path} has no *.parquet")
-        metadata = {file: self._opened(file).metadata for file in files}
-        schema = self._opened(files[0]).schema_arrow
-        self.names = _names(schema.names, y, weight, columns, str(files[0]))
+        metadata, schemas = {}, {}
         for file in files:
-            self._require_columns(file)
+            opened = self._opened(file)
+            metadata[file], schemas[file] = opened.metadata, opened.schema_arrow
+        self.names = _names(schemas[files[0]].names, y, weight, columns, str(files[0]))
+        for file in files:
+            self._require_columns(file, schemas[file])
         self.groups = [(file, i, metadata[file]) for file in files for i in range(metadata[file].num_row_groups)]
         self.sizes = [found.row_group(i).num_rows for _, i, found in self.groups]
         self.chunk_rows = chunk_rows or max(1, CHUNK_BYTES // (4 * max(1, len(self.names.X))))
@@ -76,11 +78,10 @@ class Parquet(Source):
         except ValueError as error:  # pyarrow's, of what is no such file
             raise ValueError(f"chunks must name Parquet files; {path} is none: {error}") from error
 
-    def _require_columns(self, path: Path) -> None:
+    def _require_columns(self, path: Path, schema: Any) -> None:
         """Each file has the columns, and they are numbers."""
         from pyarrow import types  # noqa: PLC0415 - an extra, as below
 
-        schema = self._opened(path).schema_arrow
         _require_names((*self.names.X, *self.names.others), schema.names, str(path))
         uses = [*(("X", name) for name in self.names.X), ("y", self.names.y), ("sample_weight", self.names.weight)]
         for use, name in uses:

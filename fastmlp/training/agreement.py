@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import cautions, checks, threads
+from fastmlp import checks, threads
 from fastmlp.callbacks import Checkpoint, CSVLog, ProgressBar, TensorBoard
 from fastmlp.class_weights import balanced, counts_of, weights_of_rows
 from fastmlp.errors import RankError
 from fastmlp.losses import loss_of
 from fastmlp.network import MLP
-from fastmlp.rows import Stream, column_names
+from fastmlp.rows import Stream, Targets, checked_rows, column_names
 from fastmlp.schedules import try_rates
+from fastmlp.training.data import Once, caution
 from fastmlp.training.jobs import Job, checked_callbacks, prepare
 from fastmlp.training.ranks import Ranks
 from fastmlp.training.windows import Windows
@@ -118,11 +119,10 @@ def _caution(network: MLP, X: Any, job: Job, counts: NDArray[np.int64]) -> None:
     examples = job.data.examples
     if isinstance(examples, Windows) or not job.data.n:
         return
-    cautions.about_inputs(examples.rows, column_names(X))
-    if examples.targets.labels is not None:
-        cautions.about_classes(np.flatnonzero(counts), len(counts))
-    elif loss_of(network.loss).targets == "values":
-        cautions.about_values(examples.targets.given)
+    targets = examples.targets
+    if targets.labels is not None:
+        targets = Targets(np.flatnonzero(counts), None)
+    caution(network, examples.rows, column_names(X), targets, Once())
 
 
 def _balanced(job: Job, counts: NDArray[np.int64]) -> Job:
@@ -155,8 +155,8 @@ def _own_job(rank: int, network: MLP, X: Any, y: Any, arguments: dict[str, Any])
     if y is not None and len(y):
         raise ValueError(f"y must have a row for each row of X, which has none; it has {len(y)}")
     k, m, loss = network.layer_sizes[0], network.layer_sizes[-1], loss_of(network.loss)
-    if len(getattr(X, "shape", ())) == 2 and X.shape[1] != k:
-        raise ValueError(f"X must have shape (n, {k}), as the network has {k} inputs; it has {X.shape}")
+    if len(getattr(X, "shape", ())) == 2:
+        checked_rows("X", X, k)
     values = np.zeros(1, int) if loss.targets == "classes" else np.zeros((1, m // loss.outputs_a_target))
     arguments |= {"class_weight": None, "sample_weight": None}
     job = prepare(network, np.zeros((2, k), np.float32), np.repeat(values, 2, axis=0), **arguments, cautious=False)

@@ -30,7 +30,7 @@ from fastmlp.streams import as_stream
 from fastmlp.training.validation import Metric, Validation, checked_metrics
 from fastmlp.training.windows import Windows
 
-__all__ = ["Data", "Once", "checked_data"]
+__all__ = ["Data", "Once", "caution", "checked_data"]
 
 
 class Data(NamedTuple):
@@ -124,7 +124,7 @@ def checked_data(
         where = "" if chosen is None and name == "sample_weight" else " among the rows to learn from"
         raise ValueError(f"{name} must have a weight above 0{where}; all are 0")
     if cautious and network._state is None:
-        _caution(network, checked, once(column_names, X), targets, once)
+        caution(network, checked, once(column_names, X), targets, once)
     return Data(Examples(checked, targets, weights), chosen, validation, distortion)
 
 
@@ -210,8 +210,16 @@ def _weights(
     return weights
 
 
-def _caution(network: MLP, rows: Array | SparseRows, columns: Sequence[Any], targets: Targets, once: Once) -> None:
-    """Warn, in a network's first fit alone, of what it will hardly learn from."""
+def caution(network: MLP, rows: Array | SparseRows, columns: Sequence[Any], targets: Targets, once: Once) -> None:
+    """Warn, in a network's first fit alone, of what it will hardly learn from.
+
+    Examples
+    --------
+    >>> import numpy as np, fastmlp
+    >>> from fastmlp.rows import Targets
+    >>> from fastmlp.training.data import Once, caution
+    >>> caution(fastmlp.MLP((2, 2)), np.eye(2, dtype=np.float32), [], Targets(np.array([0, 1]), None), Once())
+    """
     once(cautions.about_inputs, rows, columns)
     if targets.labels is not None:
         once(cautions.about_classes, targets.labels, network.layer_sizes[-1])

@@ -117,8 +117,8 @@ def fit_many(
 
 
 def _checked_networks(networks: object) -> list[MLP]:
-    found: list[Any] = list(networks) if isinstance(networks, Iterable) else [networks]
-    if not all(isinstance(network, MLP) for network in found) or isinstance(networks, MLP):
+    found = list(networks) if isinstance(networks, Iterable) else None
+    if found is None or not all(isinstance(network, MLP) for network in found):
         raise TypeError(f"networks must be a list of fastmlp.MLP, not {networks!r:.80}")
     if not found:
         raise ValueError("networks must have at least one network")

@@ -252,18 +252,19 @@ class Windows:
             if sample.left:
                 sample.take(following.part(0, min(n, sample.left)))
             window.take(following.part(0, n))
-            if n < there:
-                following = following.part(n, there)
-            else:
-                try:
-                    following = next(chunks, None)
-                except Exception as error:
-                    if window.left:
-                        raise
-                    following = error
+            following = following.part(n, there) if n < there else self._next(chunks, is_whole=not window.left)
         if sampled:
             self.sample = sample.examples()
         return window.examples(), copied(following) if isinstance(following, Examples) else following
+
+    def _next(self, chunks: Iterator[Examples], *, is_whole: bool) -> Examples | Exception | None:
+        """The next chunk; what is wrong with it only comes after the window, where that is whole without it."""
+        try:
+            return next(chunks, None)
+        except Exception as error:
+            if is_whole:
+                return error
+            raise
 
     def _lists_like(self, rows: Array, most: int) -> Lists | None:
         """Lists for rows like these, if that is how the engine reads them."""
